@@ -1,0 +1,1 @@
+"""What one instruction of a NeuronCore is: engines, memories, access patterns, instructions."""

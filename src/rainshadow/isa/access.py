@@ -1,0 +1,603 @@
+"""Knows how an instruction addresses memory: (buffer, offset, strides, shape), the access pattern.
+
+Views never copy. The same class is what NKI kernels call `NkiTensor`. Moving data is left to
+the instructions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from rainshadow import dtypes
+from rainshadow.errors import NkiValidationError, OutOfBoundsError
+from rainshadow.isa.memory import Buffer, Space
+
+
+class DynamicSlice:
+    """`nl.ds(start, size)`: `size` elements from `start`."""
+
+    __slots__ = ("size", "start")
+
+    def __init__(self, start: Any, size: int) -> None:
+        self.start = start
+        self.size = size
+
+
+class Indirection:
+    """Rows picked by an index tile: row i of the view is row `index[i]` of the parent's axis."""
+
+    __slots__ = ("axis", "index", "limit", "stride")
+
+    def __init__(self, index: AccessPattern, axis: int, stride: int, limit: int) -> None:
+        self.index = index
+        self.axis = axis
+        self.stride = stride
+        self.limit = limit
+
+
+class AccessPattern:
+    """A typed, strided window on one buffer.
+
+    shape, strides: in elements of `dtype`; axis 0 is the partition axis in SBUF and PSUM, where
+    its stride is the number of elements one partition holds. offset: first element.
+    Errors: `OutOfBoundsError` for windows past the buffer, `NkiValidationError` for views the
+    hardware's access patterns can't express.
+    """
+
+    __slots__ = (
+        "_array", "_box", "_kind", "buffer_", "dtype", "indirection", "offset", "shape", "strides",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        dtype: str,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        offset: int = 0,
+        indirection: Indirection | None = None,
+    ) -> None:
+        self.buffer_ = buffer
+        self.dtype = dtype
+        self.shape = shape
+        self.strides = strides
+        self.offset = offset
+        self.indirection = indirection
+        self._array: np.ndarray[Any, Any] | None = None
+        self._kind: tuple[Any, ...] | None = None
+        self._box: tuple[int, int, int, int] | None = None
+
+    # -- description ---------------------------------------------------------------------------
+
+    @property
+    def space(self) -> Space:
+        return self.buffer_.space
+
+    @property
+    def buffer(self) -> Space:
+        """The memory region, as AWS's `NkiTensor.buffer` names it."""
+        return self.buffer_.space
+
+    @property
+    def name(self) -> str:
+        return self.buffer_.name
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        count = 1
+        for extent in self.shape:
+            count *= extent
+        return count
+
+    @property
+    def itemsize(self) -> int:
+        return dtypes.itemsize(self.dtype)
+
+    @property
+    def partitions(self) -> int:
+        """Partitions touched (SBUF, PSUM), or the first axis (HBM)."""
+        return self.shape[0]
+
+    @property
+    def elements(self) -> int:
+        """Elements per partition: the product of the free axes."""
+        return self.size // self.shape[0]
+
+    @property
+    def start_partition(self) -> int:
+        """First partition touched; 0 in HBM."""
+        if not self.buffer_.space.on_chip:
+            return 0
+        return self.buffer_.start_partition + self.offset // self._partition_stride()
+
+    def kind(self) -> tuple[Any, ...]:
+        """What makes two operands cost and obey the same: space, dtype, shape, strides, start."""
+        if self._kind is None:
+            self._kind = (
+                self.buffer_.space,
+                self.dtype,
+                self.shape,
+                self.strides,
+                self.start_partition,
+                self.indirection is not None,
+            )
+        return self._kind
+
+    def box(self) -> tuple[int, int, int, int]:
+        """Physical bounding box: (first partition, end partition, first byte, end byte).
+
+        Bytes are addresses within a partition for SBUF and PSUM and within HBM otherwise. An
+        indirect view covers the whole axis that the index may pick from.
+        """
+        if self._box is None:
+            self._box = self._bounding_box()
+        return self._box
+
+    def _partition_stride(self) -> int:
+        """Elements of this dtype that one partition of the buffer holds."""
+        return max(1, self.buffer_.size_bytes // self.itemsize)
+
+    def _bounding_box(self) -> tuple[int, int, int, int]:
+        item = self.itemsize
+        low, high = 0, 0
+        indirection = self.indirection
+        for axis, (extent, stride) in enumerate(zip(self.shape, self.strides, strict=True)):
+            if axis == 0 and self.buffer_.space.on_chip:
+                continue
+            if indirection is not None and axis == indirection.axis:
+                extent, stride = indirection.limit, indirection.stride
+            if stride >= 0:
+                high += (extent - 1) * stride
+            else:
+                low += (extent - 1) * stride
+        if not self.buffer_.space.on_chip:
+            first = self.buffer_.address + (self.offset + low) * item
+            return 0, 1, first, self.buffer_.address + (self.offset + high + 1) * item
+        within = self.offset % self._partition_stride()
+        start = self.start_partition
+        first = self.buffer_.address + (within + low) * item
+        end = self.buffer_.address + (within + high + 1) * item
+        return start, start + self.shape[0], first, end
+
+    @property
+    def array(self) -> np.ndarray[Any, Any]:
+        """The elements as a NumPy view of shape `shape`; only where data are simulated."""
+        if self._array is None:
+            storage = self.buffer_.storage
+            assert storage is not None, "this run simulates time only: there are no data to read"
+            item = self.itemsize
+            self._array = np.ndarray(
+                self.shape,
+                dtypes.numpy_dtype(self.dtype),
+                storage,
+                self.offset * item,
+                tuple([stride * item for stride in self.strides]),
+            )
+        return self._array
+
+    def is_contiguous(self) -> bool:
+        """True if the free axes (all axes in HBM) cover memory in row-major order."""
+        expected = 1
+        first = 1 if self.buffer_.space.on_chip else 0
+        for extent, stride in zip(
+            reversed(self.shape[first:]), reversed(self.strides[first:]), strict=True
+        ):
+            if extent != 1 and stride != expected:
+                return False
+            expected *= extent
+        return True
+
+    def contiguous_run(self) -> int:
+        """Elements that follow each other in memory at the inner end of the pattern."""
+        run = 1
+        first = 1 if self.buffer_.space.on_chip else 0
+        for extent, stride in zip(
+            reversed(self.shape[first:]), reversed(self.strides[first:]), strict=True
+        ):
+            if extent == 1:
+                continue
+            if stride != run:
+                break
+            run *= extent
+        return run
+
+    def get_pattern(self) -> list[list[int]]:
+        """[[stride, count], ...] in the order of `shape`."""
+        return [[s, n] for s, n in zip(self.strides, self.shape, strict=True)]
+
+    def is_indirect(self) -> bool:
+        """True if an index tile picks rows of this view."""
+        return self.indirection is not None
+
+    # -- views ---------------------------------------------------------------------------------
+
+    def _with(
+        self,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        offset: int | None = None,
+        indirection: Indirection | None = None,
+    ) -> AccessPattern:
+        return AccessPattern(
+            self.buffer_,
+            self.dtype,
+            shape,
+            strides,
+            self.offset if offset is None else offset,
+            indirection or self.indirection,
+        )
+
+    def __getitem__(self, key: Any) -> AccessPattern:
+        """NumPy-style slices, integers, `...` and `nl.ds`; integers keep the partition axis."""
+        if type(key) is not tuple:
+            key = (key,)
+        ndim = len(self.shape)
+        if Ellipsis in key:
+            where = key.index(Ellipsis)
+            key = key[:where] + (slice(None),) * (ndim - len(key) + 1) + key[where + 1 :]
+        if len(key) > ndim:
+            raise NkiValidationError(
+                f"{len(key)} indices for a tensor of {ndim} axes, shape {self.shape}",
+                fix="drop the surplus indices",
+            )
+        shape: list[int] = []
+        strides: list[int] = []
+        offset = self.offset
+        for axis, (extent, stride) in enumerate(zip(self.shape, self.strides, strict=True)):
+            index = key[axis] if axis < len(key) else slice(None)
+            kind = type(index)
+            if kind is slice:
+                if index.start is None and index.stop is None and index.step is None:
+                    shape.append(extent)
+                    strides.append(stride)
+                    continue
+                start, count, step = self._resolve(index, axis, extent)
+            elif kind is DynamicSlice:
+                start, count, step = self._check_window(
+                    int(index.start), int(index.size), 1, axis, extent
+                )
+            else:
+                start = self._check_index(index, axis, extent)
+                offset += start * stride
+                if axis == 0 and self.buffer_.space.on_chip:
+                    shape.append(1)
+                    strides.append(stride)
+                continue
+            offset += start * stride
+            shape.append(count)
+            strides.append(stride * step)
+        if not shape:
+            shape, strides = [1], [1]
+        elif len(shape) == 1 and self.buffer_.space.on_chip:
+            shape, strides = [shape[0], 1], [strides[0], 1]
+        return self._with(tuple(shape), tuple(strides), offset)
+
+    def _resolve(self, index: slice, axis: int, extent: int) -> tuple[int, int, int]:
+        step = 1 if index.step is None else int(index.step)
+        start = 0 if index.start is None else int(index.start)
+        stop = extent if index.stop is None else int(index.stop)
+        if step < 1:
+            raise NkiValidationError(
+                f"slice step {step} on axis {axis}", allowed="steps of 1 or more"
+            )
+        if start < 0:
+            start += extent
+        if stop < 0:
+            stop += extent
+        if stop > extent:
+            raise OutOfBoundsError(
+                f"slice {start}:{stop} on axis {axis} of a tensor of shape {self.shape}",
+                allowed=f"up to {extent}",
+                fix="clip the slice with min() or make the tile count divide the axis",
+            )
+        return self._check_window(start, -(-(stop - start) // step), step, axis, extent)
+
+    def _check_window(
+        self, start: int, count: int, step: int, axis: int, extent: int
+    ) -> tuple[int, int, int]:
+        if start < 0 or count < 1 or start + (count - 1) * step >= extent:
+            raise OutOfBoundsError(
+                f"{count} elements from {start} on axis {axis} of a tensor of shape {self.shape}",
+                allowed=f"at least 1 element, inside 0..{extent - 1}",
+                fix="clip the slice with min() or make the tile count divide the axis",
+            )
+        return start, count, step
+
+    def _check_index(self, index: Any, axis: int, extent: int) -> int:
+        try:
+            position = index.__index__()
+        except AttributeError:
+            raise NkiValidationError(
+                f"index {index!r} on axis {axis}",
+                allowed="integers, slices, `...` and nl.ds(start, size)",
+            ) from None
+        if position < 0:
+            position += extent
+        if not 0 <= position < extent:
+            raise OutOfBoundsError(
+                f"index {index} on axis {axis} of a tensor of shape {self.shape}",
+                allowed=f"0..{extent - 1}",
+            )
+        return int(position)
+
+    def __iter__(self) -> Iterator[AccessPattern]:
+        raise NkiValidationError(
+            "iteration over a tensor", fix="loop with nl.affine_range and slice the tensor"
+        )
+
+    def _guard_partition(self, axis: int, what: str) -> None:
+        if axis == 0 and self.buffer_.space.on_chip:
+            raise NkiValidationError(
+                f"{what} on axis 0 of a tensor in {self.buffer_.space.value}",
+                allowed="free axes only: axis 0 is the partition axis",
+            )
+
+    def slice(self, dim: int, start: int, end: int, step: int = 1) -> AccessPattern:
+        """The window start:end:step of one axis."""
+        key = [slice(None)] * self.ndim
+        key[dim] = slice(start, end, step)
+        return self[tuple(key)]
+
+    def select(self, dim: int, index: int) -> AccessPattern:
+        """One position of an axis; the axis disappears (the partition axis stays, with size 1)."""
+        key: list[Any] = [slice(None)] * self.ndim
+        key[dim] = index
+        return self[tuple(key)]
+
+    def vector_select(self, dim: int, vector_offset: AccessPattern) -> AccessPattern:
+        """Rows `vector_offset[i, 0]` (int32, [P, 1] in SBUF) of axis `dim` of an HBM tensor."""
+        if self.indirection is not None:
+            raise NkiValidationError("vector_select on a view that is already indirect")
+        if self.buffer_.space.on_chip or dim != 0:
+            raise NkiValidationError(
+                f"vector_select on axis {dim} of a tensor in {self.buffer_.space.value}",
+                allowed="axis 0 of an HBM tensor",
+            )
+        indirection = Indirection(vector_offset, 0, self.strides[0], self.shape[0])
+        rows = vector_offset.shape[0] * vector_offset.elements
+        shape = (rows, *self.shape[1:])
+        return self._with(shape, self.strides, indirection=indirection)
+
+    def permute(self, dims: Sequence[int]) -> AccessPattern:
+        """Axes in a new order; the partition axis stays first on chip."""
+        if sorted(dims) != list(range(self.ndim)):
+            raise NkiValidationError(
+                f"permute{tuple(dims)} of {self.ndim} axes", allowed="a permutation of all axes"
+            )
+        if dims[0] != 0:
+            self._guard_partition(0, "permute")
+        return self._with(
+            tuple(self.shape[d] for d in dims), tuple(self.strides[d] for d in dims)
+        )
+
+    def broadcast(self, dim: int, size: int) -> AccessPattern:
+        """Repeat an axis of size 1 `size` times (stride 0)."""
+        self._guard_partition(dim, "broadcast")
+        if self.shape[dim] != 1:
+            raise NkiValidationError(
+                f"broadcast of axis {dim} with size {self.shape[dim]}", allowed="size 1"
+            )
+        shape, strides = list(self.shape), list(self.strides)
+        shape[dim], strides[dim] = size, 0
+        return self._with(tuple(shape), tuple(strides))
+
+    def broadcast_to(self, shape: Sequence[int]) -> AccessPattern:
+        """NumPy broadcasting of size-1 axes to `shape`."""
+        view = self
+        for dim, size in enumerate(shape):
+            if view.shape[dim] != size:
+                view = view.broadcast(dim, size)
+        return view
+
+    def expand_dim(self, dim: int) -> AccessPattern:
+        """A new axis of size 1 at `dim`."""
+        self._guard_partition(dim, "expand_dim")
+        shape, strides = list(self.shape), list(self.strides)
+        shape.insert(dim, 1)
+        strides.insert(dim, 0)
+        return self._with(tuple(shape), tuple(strides))
+
+    def squeeze_dim(self, dim: int) -> AccessPattern:
+        """Without the axis `dim` of size 1."""
+        self._guard_partition(dim, "squeeze_dim")
+        if self.shape[dim] != 1:
+            raise NkiValidationError(
+                f"squeeze of axis {dim} with size {self.shape[dim]}", allowed="size 1"
+            )
+        return self._with(
+            self.shape[:dim] + self.shape[dim + 1 :], self.strides[:dim] + self.strides[dim + 1 :]
+        )
+
+    def reshape_dim(self, dim: int, shape: Sequence[int]) -> AccessPattern:
+        """One axis split into several; one of `shape` may be -1."""
+        sizes = list(shape)
+        if len(sizes) > 1:
+            self._guard_partition(dim, "reshape_dim")
+        if -1 in sizes:
+            known = 1
+            for size in sizes:
+                known *= size if size != -1 else 1
+            sizes[sizes.index(-1)] = self.shape[dim] // known
+        total = 1
+        for size in sizes:
+            total *= size
+        if total != self.shape[dim]:
+            raise NkiValidationError(
+                f"reshape_dim of axis {dim}, size {self.shape[dim]}, to {tuple(shape)}",
+                allowed="sizes whose product is the axis",
+            )
+        strides: list[int] = []
+        stride = self.strides[dim]
+        for size in reversed(sizes):
+            strides.insert(0, stride)
+            stride *= size
+        return self._with(
+            self.shape[:dim] + tuple(sizes) + self.shape[dim + 1 :],
+            self.strides[:dim] + tuple(strides) + self.strides[dim + 1 :],
+        )
+
+    def flatten_dims(self, start_dim: int, end_dim: int) -> AccessPattern:
+        """Axes start_dim..end_dim merged; they must be contiguous in memory."""
+        if end_dim > start_dim:
+            self._guard_partition(start_dim, "flatten_dims")
+        sizes = list(zip(self.shape, self.strides, strict=True))[start_dim : end_dim + 1]
+        merged = merge_axes(sizes)
+        if len(merged) > 1:
+            raise NkiValidationError(
+                f"flatten_dims({start_dim}, {end_dim}) of shape {self.shape} with strides "
+                f"{self.strides}",
+                allowed="axes that follow each other in memory",
+                fix="copy the tensor to a contiguous one first",
+            )
+        extent, stride = merged[0] if merged else (1, 1)
+        return self._with(
+            (*self.shape[:start_dim], extent, *self.shape[end_dim + 1 :]),
+            (*self.strides[:start_dim], stride, *self.strides[end_dim + 1 :]),
+        )
+
+    def reshape(self, *shape: Any) -> AccessPattern:
+        """The same elements under a new shape, without a copy; the partition axis is kept."""
+        new = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
+        first = 1 if self.buffer_.space.on_chip else 0
+        if -1 in new:
+            known = 1
+            for extent in new:
+                known *= extent if extent != -1 else 1
+            new = tuple(self.size // known if extent == -1 else extent for extent in new)
+        if first and new[0] != self.shape[0]:
+            self._guard_partition(0, f"reshape {self.shape} -> {new}")
+        strides = reshape_strides(self.shape[first:], self.strides[first:], new[first:])
+        if strides is None:
+            raise NkiValidationError(
+                f"reshape of {self.shape} (strides {self.strides}) to {new}",
+                allowed="the same number of elements in an order the strides can express",
+                fix="copy the tensor to a contiguous one first",
+            )
+        return self._with(new, self.strides[:first] + strides)
+
+    def ap(
+        self,
+        pattern: Sequence[Sequence[int]],
+        offset: int | None = None,
+        scalar_offset: Any = None,
+        vector_offset: AccessPattern | None = None,
+        indirect_dim: int = 0,
+        dtype: str | None = None,
+    ) -> AccessPattern:
+        """An explicit [[stride, count], ...] pattern over the buffer, in elements of `dtype`."""
+        view = self if dtype is None or dtype == self.dtype else self._retyped(dtype)
+        base = view.offset + (offset or 0)
+        shape = tuple(int(count) for _, count in pattern)
+        strides = tuple(int(stride) for stride, _ in pattern)
+        if scalar_offset is not None:
+            base += int(scalar_offset) * view.strides[indirect_dim]
+        result = AccessPattern(view.buffer_, view.dtype, shape, strides, base)
+        if vector_offset is not None:
+            result.indirection = Indirection(
+                vector_offset, 0, self.strides[indirect_dim], self.shape[indirect_dim]
+            )
+        result._check_inside()
+        return result
+
+    def _check_inside(self) -> None:
+        """Every element lies in the buffer."""
+        item = self.itemsize
+        low = self.offset + sum(
+            (n - 1) * s for n, s in zip(self.shape, self.strides, strict=True) if s < 0
+        )
+        high = self.offset + sum(
+            (n - 1) * s for n, s in zip(self.shape, self.strides, strict=True) if s > 0
+        )
+        total = self.buffer_.size_bytes * self.buffer_.partitions // item
+        if low < 0 or high >= total:
+            raise OutOfBoundsError(
+                f"access pattern {self.get_pattern()} from element {self.offset}",
+                allowed=f"elements 0..{total - 1} of {self.name or 'the tensor'}",
+            )
+
+    def _retyped(self, dtype: str) -> AccessPattern:
+        old, new = self.itemsize, dtypes.itemsize(dtype)
+        return AccessPattern(
+            self.buffer_, dtype, self.shape, self.strides, self.offset * old // new
+        )
+
+    def view(self, dtype: str) -> AccessPattern:
+        """The same bytes as another dtype; the last axis grows or shrinks."""
+        old, new = self.itemsize, dtypes.itemsize(dtype)
+        if self.strides[-1] != 1 and self.shape[-1] != 1:
+            raise NkiValidationError(
+                f"view as {dtype} of a tensor with strides {self.strides}",
+                allowed="a contiguous last axis",
+            )
+        if self.shape[-1] * old % new or self.offset * old % new:
+            raise NkiValidationError(
+                f"view as {dtype}: last axis of {self.shape[-1]} {self.dtype} elements",
+                allowed=f"a multiple of {new // old}",
+            )
+        shape = (*self.shape[:-1], self.shape[-1] * old // new)
+        strides = (*(s * old // new for s in self.strides[:-1]), 1)
+        return AccessPattern(self.buffer_, dtype, shape, strides, self.offset * old // new)
+
+    def __repr__(self) -> str:
+        label = self.buffer_.name or "tensor"
+        return f"<{label} {self.dtype}{list(self.shape)} in {self.buffer_.space.value}>"
+
+
+def merge_axes(axes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(extent, stride) pairs with neighbours merged where memory allows; size-1 axes dropped."""
+    merged: list[tuple[int, int]] = []
+    for extent, stride in axes:
+        if extent == 1:
+            continue
+        if merged and merged[-1][1] == stride * extent:
+            merged[-1] = (merged[-1][0] * extent, stride)
+        else:
+            merged.append((extent, stride))
+    return merged
+
+
+def reshape_strides(
+    shape: Sequence[int], strides: Sequence[int], new_shape: Sequence[int]
+) -> tuple[int, ...] | None:
+    """Strides of `new_shape` over the same elements in the same order, or None if none exist."""
+    size, new_size = 1, 1
+    for extent in shape:
+        size *= extent
+    for extent in new_shape:
+        new_size *= extent
+    if size != new_size:
+        return None
+    groups = merge_axes(list(zip(shape, strides, strict=True)))
+    result: list[int] = []
+    group = len(groups) - 1
+    left, stride = groups[group] if groups else (1, 1)
+    for extent in reversed(new_shape):
+        if extent == 1:
+            result.append(stride)
+            continue
+        while left == 1 and group > 0:
+            group -= 1
+            left, stride = groups[group]
+        if left % extent:
+            return None
+        result.append(stride)
+        left //= extent
+        stride *= extent
+    return tuple(reversed(result))
+
+
+def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Row-major strides in elements."""
+    strides: list[int] = []
+    stride = 1
+    for extent in reversed(shape):
+        strides.append(stride)
+        stride *= extent
+    return tuple(reversed(strides))

@@ -1,0 +1,1 @@
+"""One file per instruction; the folder is the registry (see `isa.instruction.load_instructions`)."""

@@ -1,0 +1,83 @@
+"""dst = op(data * scale + bias) on ScalarE, optionally with a sum along the free axes.
+
+Source of rules, numerics and cost: AWS Neuron docs 2.32 nki.isa.activation; cost formula from the
+same page at tag v2.26.1; table load and latency from published trn2 profiles (machine data).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rainshadow.errors import NkiValidationError
+from rainshadow.isa import rules, values
+from rainshadow.isa.access import AccessPattern
+from rainshadow.isa.costs import core_of, scalar_work
+from rainshadow.isa.engine import Engine
+from rainshadow.isa.instruction import Instruction, Signature, Work, instruction
+from rainshadow.isa.operators import ACTIVATION_FUNCTIONS, ActivationFunction
+from rainshadow.machine import Chip
+
+
+@instruction
+@dataclass(slots=True)
+class Activation(Instruction):
+    """dst, data: [P, free...]; scale: number or [P, 1]; bias: number, [P, 1] or None.
+
+    reduce_res: [P, 1], sum over the free axes of the float32 results.
+    """
+
+    opcode = "activation"
+    READS = ("data", "bias", "scale")
+    WRITES = ("dst", "reduce_res")
+    PARAMS = ("op",)
+    EXAMPLE = "nisa.activation(dst=p, op=nl.exp, data=scores, bias=minus_max, scale=0.125)"
+
+    dst: AccessPattern
+    op: ActivationFunction
+    data: AccessPattern
+    bias: Any = None
+    scale: Any = 1.0
+    reduce_res: AccessPattern | None = None
+    engine: Engine = Engine.scalar
+
+    def check(self, chip: Chip) -> None:
+        rules.require_tensor(self.opcode, dst=self.dst, data=self.data)
+        rules.require_on_chip(self.opcode, dst=self.dst, data=self.data)
+        rules.require_same_partitions(self.opcode, dst=self.dst, data=self.data)
+        rules.require_same_elements(self.opcode, dst=self.dst, data=self.data)
+        partitions = self.data.shape[0]
+        rules.require_scalar_or_column(self.opcode, "scale", self.scale, partitions)
+        if self.bias is not None:
+            rules.require_scalar_or_column(self.opcode, "bias", self.bias, partitions)
+        if self.reduce_res is not None:
+            rules.require_scalar_or_column(self.opcode, "reduce_res", self.reduce_res, partitions)
+        if isinstance(self.scale, AccessPattern) and self.scale.dtype != "float32":
+            raise NkiValidationError(
+                f"{self.opcode}: scale is {self.scale.dtype}",
+                allowed="float32",
+                fix="copy it into a float32 tile with nisa.tensor_copy",
+            )
+
+    def meaning(self) -> None:
+        data = values.read_f32(self.data)
+        inner = data * values.column_f32(self.scale, data.ndim)
+        if self.bias is not None:
+            inner = inner + values.column_f32(self.bias, data.ndim)
+        with np.errstate(all="ignore"):
+            result = self.op.function(inner)
+        values.write(self.dst, result)
+        if self.reduce_res is not None:
+            values.write(self.reduce_res, result.sum(axis=tuple(range(1, result.ndim))))
+
+    @staticmethod
+    def work(signature: Signature, chip: Chip) -> Work:
+        """max(64, N) cycles; reading the accumulator of a reduction adds about 64."""
+        cycles = float(signature["data"].elements)
+        scalar = core_of(chip).scalar
+        if signature.get("reduce_res") is not None:
+            cycles = max(cycles, scalar.min_initiation_cycles.value)
+            cycles += scalar.read_accumulator_cycles.value
+        return scalar_work(chip, cycles, ACTIVATION_FUNCTIONS[signature.params["op"]].table)

@@ -1,0 +1,121 @@
+"""dst = src by DMA, between HBM and SBUF or within either; an index tile may pick rows.
+
+Source of rules: AWS Neuron docs 2.32 nki.isa.dma_copy; no cost is published per instruction, see
+`isa.costs.dma_work`. Casts go through float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rainshadow.errors import NkiValidationError, OutOfBoundsError
+from rainshadow.isa import rules, values
+from rainshadow.isa.access import AccessPattern
+from rainshadow.isa.costs import dma_work
+from rainshadow.isa.engine import Engine
+from rainshadow.isa.instruction import Instruction, Signature, Work, instruction
+from rainshadow.isa.memory import Space
+from rainshadow.machine import Chip
+
+
+@instruction
+@dataclass(slots=True)
+class DmaCopy(Instruction):
+    """dst, src: equal element counts, in HBM or SBUF; either may be an indirect view.
+
+    trigger: the engine that starts the DMA; skip_out_of_bounds: rows whose index is past the
+    end are left out instead of raising.
+    """
+
+    opcode = "dma_copy"
+    READS = ("src",)
+    PARAMS = ("trigger", "skip_out_of_bounds")
+    EXAMPLE = "nisa.dma_copy(dst=tile, src=x[0:128, 0:512])"
+
+    dst: AccessPattern
+    src: AccessPattern
+    trigger: Engine = Engine.gpsimd
+    skip_out_of_bounds: bool = False
+    engine: Engine = Engine.dma
+
+    def check(self, chip: Chip) -> None:
+        rules.require_tensor(self.opcode, dst=self.dst, src=self.src)
+        for name, view in (("dst", self.dst), ("src", self.src)):
+            rules.require_space(
+                self.opcode, name, view, Space.sbuf, Space.private_hbm, Space.shared_hbm
+            )
+        if self.dst.size != self.src.size:
+            raise NkiValidationError(
+                f"{self.opcode}: dst {self.dst.shape} has {self.dst.size} elements, "
+                f"src {self.src.shape} has {self.src.size}",
+                allowed="equal element counts",
+            )
+        if self.dst.indirection is not None and self.src.indirection is not None:
+            raise NkiValidationError(
+                f"{self.opcode}: dst and src are both indirect", allowed="one indirect operand"
+            )
+
+    def meaning(self) -> None:
+        if self.src.indirection is not None:
+            self._gather()
+        elif self.dst.indirection is not None:
+            self._scatter()
+        elif self.dst.dtype == self.src.dtype:
+            self.dst.array[...] = self.src.array.reshape(self.dst.shape)
+        else:
+            values.write(self.dst, values.read_f32(self.src))
+
+    def _gather(self) -> None:
+        rows, keep = selected_rows(self.src, self.opcode, self.skip_out_of_bounds)
+        source = all_rows(self.src)
+        target = self.dst.array
+        picked = source[rows[keep]]
+        target.reshape(len(rows), -1)
+        target[keep.reshape(-1)] = picked.reshape((-1, *target.shape[1:])).astype(target.dtype)
+
+    def _scatter(self) -> None:
+        rows, keep = selected_rows(self.dst, self.opcode, self.skip_out_of_bounds)
+        target = all_rows(self.dst)
+        data = self.src.array.reshape((len(rows), *target.shape[1:]))
+        target[rows[keep]] = data[keep].astype(target.dtype)
+
+    @staticmethod
+    def work(signature: Signature, chip: Chip) -> Work:
+        return dma_work(chip, signature)
+
+
+def all_rows(view: AccessPattern) -> np.ndarray[Any, Any]:
+    """Every row that an indirect view's index may pick, as an array of shape (rows, ...)."""
+    indirection = view.indirection
+    assert indirection is not None
+    direct = AccessPattern(
+        view.buffer_,
+        view.dtype,
+        (indirection.limit, *view.shape[1:]),
+        (indirection.stride, *view.strides[1:]),
+        view.offset,
+    )
+    return direct.array
+
+
+def selected_rows(
+    view: AccessPattern, opcode: str, skip: bool
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """(row numbers, which of them are inside) of an indirect view.
+
+    Errors: `OutOfBoundsError` for an index outside, unless `skip`.
+    """
+    indirection = view.indirection
+    assert indirection is not None
+    rows = indirection.index.array.reshape(-1).astype(np.int64)
+    keep = (rows >= 0) & (rows < indirection.limit)
+    if not skip and not keep.all():
+        raise OutOfBoundsError(
+            f"{opcode}: index {int(rows[~keep][0])} into {view.name or 'a tensor'}",
+            allowed=f"0..{indirection.limit - 1}",
+            fix="mend the index, or pass oob_mode=nisa.oob_mode.skip",
+        )
+    return rows, keep

@@ -1,0 +1,124 @@
+"""dst[M, N] (+)= stationary[K, M].T @ moving[K, N] on TensorE, accumulated in PSUM.
+
+Source of rules and numerics: AWS Neuron docs 2.32 nki.isa.nc_matmul and the NeuronCore guides;
+cost formula from the same page at tag v2.26.1: max(min(64, M), N) cycles, 4 passes for float32.
+LoadStationary runs in the background of the previous matmul and costs nothing here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rainshadow.errors import NkiValidationError
+from rainshadow.isa import rules, values
+from rainshadow.isa.access import AccessPattern
+from rainshadow.isa.costs import core_of, tensor_work
+from rainshadow.isa.engine import Engine
+from rainshadow.isa.instruction import Instruction, Signature, Work, instruction
+from rainshadow.isa.memory import Space
+from rainshadow.machine import Chip
+
+_FULL_WIDTH = ("float32", "tfloat32")
+_FP8 = ("float8_e4m3", "float8_e4m3fn", "float8_e5m2")
+
+
+@instruction
+@dataclass(slots=True)
+class NcMatmul(Instruction):
+    """dst: [M, N] float32 in PSUM; stationary: [K, M]; moving: [K, N], both in SBUF.
+
+    accumulate: add to dst instead of overwriting it.
+    """
+
+    opcode = "nc_matmul"
+    READS = ("stationary", "moving")
+    PARAMS = ("accumulate", "is_transpose", "perf_mode")
+    EXAMPLE = "nisa.nc_matmul(dst=acc, stationary=lhs_t[:, m], moving=rhs, accumulate=k > 0)"
+
+    dst: AccessPattern
+    stationary: AccessPattern
+    moving: AccessPattern
+    accumulate: bool = False
+    is_transpose: bool = False
+    perf_mode: str = "none"
+    engine: Engine = Engine.tensor
+
+    def check(self, chip: Chip) -> None:
+        operands: dict[str, Any] = {"stationary": self.stationary, "moving": self.moving}
+        rules.require_tensor(self.opcode, dst=self.dst, **operands)
+        rules.require_space(self.opcode, "dst", self.dst, Space.psum)
+        for name, view in operands.items():
+            rules.require_space(self.opcode, name, view, Space.sbuf)
+        rules.require_on_chip(self.opcode, dst=self.dst, **operands)
+        rules.require_same_partitions(self.opcode, **operands)
+        tensor = core_of(chip).tensor
+        self._limit("stationary free size", self.stationary.elements, tensor.stationary_free_max)
+        self._limit("moving free size", self.moving.elements, tensor.moving_free_max)
+        if (self.dst.shape[0], self.dst.elements) != (
+            self.stationary.elements,
+            self.moving.elements,
+        ):
+            raise NkiValidationError(
+                f"{self.opcode}: dst is {self.dst.shape}, stationary {self.stationary.shape}, "
+                f"moving {self.moving.shape}",
+                allowed=f"dst of shape ({self.stationary.elements}, {self.moving.elements})",
+            )
+        wide = [view.dtype in _FULL_WIDTH for view in operands.values()]
+        if any(wide) and not all(wide):
+            raise NkiValidationError(
+                f"{self.opcode}: {self.stationary.dtype} stationary with {self.moving.dtype} moving",
+                allowed="float32 or tfloat32 only with each other",
+                fix="cast both operands to one dtype",
+            )
+        self._check_bank(chip)
+
+    def _limit(self, what: str, size: int, limit: Any) -> None:
+        if size > limit.value:
+            raise NkiValidationError(
+                f"{self.opcode}: {what} {size}",
+                allowed=f"at most {int(limit.value)}",
+                fix="tile that axis",
+            )
+
+    def _check_bank(self, chip: Chip) -> None:
+        bank = int(core_of(chip).psum.bank_bytes_per_partition.value)
+        _, _, first, end = self.dst.box()
+        if first // bank != (end - 1) // bank:
+            raise NkiValidationError(
+                f"{self.opcode}: dst covers bytes {first}..{end - 1} of a PSUM partition",
+                allowed=f"one bank of {bank} bytes",
+                fix="tile the moving free axis to 512 float32 columns",
+            )
+
+    def meaning(self) -> None:
+        partitions = self.stationary.shape[0]
+        left = values.read_f32(self.stationary).reshape(partitions, -1)
+        right = values.read_f32(self.moving).reshape(partitions, -1)
+        result = left.T @ right
+        if self.accumulate:
+            target = self.dst.array
+            result = target.reshape(result.shape).astype(np.float32) + result
+        values.write(self.dst, result)
+
+    @staticmethod
+    def work(signature: Signature, chip: Chip) -> Work:
+        """max(min(64, M), N) cycles; float32 takes 4 passes, double-row fp8 half of bf16's K."""
+        tensor = core_of(chip).tensor
+        rows = signature["stationary"].elements
+        cycles = max(
+            min(tensor.min_initiation_cycles.value, rows), float(signature["moving"].elements)
+        )
+        dtype = signature["moving"].dtype
+        if dtype == "float32" and not signature.params["is_transpose"]:
+            cycles *= tensor.fp32_passes.value
+        return tensor_work(chip, cycles)
+
+    @staticmethod
+    def flops(signature: Signature) -> int:
+        if signature.params["is_transpose"]:
+            return 0
+        stationary, moving = signature["stationary"], signature["moving"]
+        return 2 * stationary.partitions * stationary.elements * moving.elements

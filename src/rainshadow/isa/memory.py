@@ -1,0 +1,86 @@
+"""Knows what a piece of memory is: which space it is in, where it starts, what it holds.
+
+Who gets which address is decided by `rainshadow.sim.memory`; this module only describes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from rainshadow import dtypes
+from rainshadow.errors import SourceLine
+
+
+class Space(Enum):
+    """Memory spaces, spelled as `nki.language.MemoryRegion` spells them."""
+
+    sbuf = "sbuf"
+    psum = "psum"
+    private_hbm = "private_hbm"
+    shared_hbm = "shared_hbm"
+
+    @property
+    def on_chip(self) -> bool:
+        return self is Space.sbuf or self is Space.psum
+
+
+class Buffer:
+    """One allocation.
+
+    space: where it lives.  shape: as allocated, partition axis first for SBUF and PSUM.
+    address: first byte within each partition (SBUF, PSUM) or within HBM.
+    size_bytes: bytes per partition (SBUF, PSUM) or in all (HBM).
+    storage: flat uint8 array holding the elements, or None when only time is simulated.
+    release: called with the buffer when nothing refers to it any more.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "address",
+        "dtype",
+        "line",
+        "name",
+        "partitions",
+        "release",
+        "shape",
+        "size_bytes",
+        "space",
+        "start_partition",
+        "storage",
+    )
+
+    def __init__(
+        self,
+        *,
+        space: Space,
+        shape: tuple[int, ...],
+        dtype: str,
+        address: int = 0,
+        start_partition: int = 0,
+        storage: np.ndarray[Any, Any] | None = None,
+        name: str = "",
+        line: SourceLine | None = None,
+    ) -> None:
+        self.space = space
+        self.shape = shape
+        self.dtype = dtype
+        self.address = address
+        self.start_partition = start_partition
+        self.storage = storage
+        self.name = name
+        self.line = line
+        self.release: Callable[[Buffer], None] | None = None
+        self.partitions = shape[0] if space.on_chip else 1
+        per_partition = shape[1:] if space.on_chip else shape
+        count = 1
+        for size in per_partition:
+            count *= size
+        self.size_bytes = count * dtypes.itemsize(dtype)
+
+    def __del__(self) -> None:
+        if self.release is not None:
+            self.release(self)

@@ -1,0 +1,256 @@
+"""Knows what the engines' operators compute: ALU operators and activation functions, in NumPy.
+
+Instructions decide operand types and rounding. Sources: AWS Neuron docs 2.32, "Supported math
+operators" and "Supported activation functions" of the NKI API reference (names), and the usual
+definition of each function. The chip evaluates activation functions by piecewise polynomials;
+here they are exact in float32, which docs/model.md names as a difference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rainshadow.errors import NkiValidationError
+from rainshadow.isa.special import erf
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AluOperator:
+    """A two-operand operator of VectorE, GpSimdE and (partly) ScalarE.
+
+    kind: "arithmetic" and "compare" compute in float32, "bitvec" on integer bit patterns without
+    casts. function(a, b, out=None).
+    """
+
+    name: str
+    kind: str
+    function: Callable[..., Array]
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationFunction:
+    """A function of ScalarE: function(x) in float32; `table` names its lookup table.
+
+    Functions with table "" need no table (they pass data through).
+    """
+
+    name: str
+    function: Callable[[Array], Array]
+    table: str
+
+
+def _abs_max(a: Any, b: Any, out: Array | None = None) -> Array:
+    return np.maximum(np.abs(a), np.abs(b), out=out)  # type: ignore[no-any-return]
+
+
+def _abs_min(a: Any, b: Any, out: Array | None = None) -> Array:
+    return np.minimum(np.abs(a), np.abs(b), out=out)  # type: ignore[no-any-return]
+
+
+def _logical(function: Callable[..., Any]) -> Callable[..., Array]:
+    def apply(a: Any, b: Any, out: Array | None = None) -> Array:
+        result = function(np.asarray(a) != 0, np.asarray(b) != 0).astype(np.float32)
+        if out is None:
+            return result  # type: ignore[no-any-return]
+        out[...] = result
+        return out
+
+    return apply
+
+
+def _compare(function: Callable[..., Any]) -> Callable[..., Array]:
+    def apply(a: Any, b: Any, out: Array | None = None) -> Array:
+        if out is None:
+            return function(a, b).astype(np.float32)  # type: ignore[no-any-return]
+        out[...] = function(a, b)
+        return out
+
+    return apply
+
+
+def _first(a: Any, b: Any, out: Array | None = None) -> Array:
+    if out is None:
+        return np.asarray(a)
+    out[...] = a
+    return out
+
+
+def _rsqrt(x: Any, b: Any = None, out: Array | None = None) -> Array:
+    return np.divide(np.float32(1), np.sqrt(x), out=out)
+
+
+def _power(a: Any, b: Any, out: Array | None = None) -> Array:
+    return np.power(a, b, out=out)  # type: ignore[no-any-return]
+
+
+def _alu(name: str, kind: str, function: Callable[..., Any]) -> AluOperator:
+    return AluOperator(name, kind, function)
+
+
+ALU_OPERATORS: dict[str, AluOperator] = {
+    operator.name: operator
+    for operator in (
+        _alu("add", "arithmetic", np.add),
+        _alu("subtract", "arithmetic", np.subtract),
+        _alu("multiply", "arithmetic", np.multiply),
+        _alu("divide", "arithmetic", np.divide),
+        _alu("maximum", "arithmetic", np.maximum),
+        _alu("minimum", "arithmetic", np.minimum),
+        _alu("abs_max", "arithmetic", _abs_max),
+        _alu("abs_min", "arithmetic", _abs_min),
+        _alu("power", "arithmetic", _power),
+        _alu("rsqrt", "arithmetic", _rsqrt),
+        _alu("abs", "arithmetic", lambda a, b=None, out=None: np.abs(a, out=out)),
+        _alu("average", "arithmetic", np.add),
+        _alu("mod", "arithmetic", np.mod),
+        _alu("fmod", "arithmetic", np.fmod),
+        _alu("bypass", "arithmetic", _first),
+        _alu("equal", "compare", _compare(np.equal)),
+        _alu("not_equal", "compare", _compare(np.not_equal)),
+        _alu("greater", "compare", _compare(np.greater)),
+        _alu("greater_equal", "compare", _compare(np.greater_equal)),
+        _alu("less", "compare", _compare(np.less)),
+        _alu("less_equal", "compare", _compare(np.less_equal)),
+        _alu("logical_and", "compare", _logical(np.logical_and)),
+        _alu("logical_or", "compare", _logical(np.logical_or)),
+        _alu("logical_xor", "compare", _logical(np.logical_xor)),
+        _alu("bitwise_and", "bitvec", np.bitwise_and),
+        _alu("bitwise_or", "bitvec", np.bitwise_or),
+        _alu("bitwise_xor", "bitvec", np.bitwise_xor),
+        _alu("left_shift", "bitvec", np.left_shift),
+        _alu("right_shift", "bitvec", np.right_shift),
+        _alu("logical_shift_left", "bitvec", np.left_shift),
+        _alu("logical_shift_right", "bitvec", np.right_shift),
+    )
+}
+
+#: Same operator, NumPy's or the older NKI's spelling.
+ALIASES = {"mult": "multiply", "max": "maximum", "min": "minimum", "pow": "power", "sub": "subtract",
+           "amax": "maximum", "amin": "minimum", "sum": "add", "remainder": "mod"}  # fmt: skip
+
+
+def _sigmoid(x: Array) -> Array:
+    # exp(-|x|) cannot overflow, whatever the sign of x.
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+
+
+_INVERSE_SQRT2 = np.float32(1 / math.sqrt(2))
+_SQRT_2_OVER_PI = np.float32(math.sqrt(2 / math.pi))
+_TANH_CUBIC = np.float32(0.044715)
+_SIGMOID_SCALE = np.float32(1.702)
+
+
+def _gelu(x: Array) -> Array:
+    return 0.5 * x * (1 + erf(x * _INVERSE_SQRT2))  # type: ignore[no-any-return]
+
+
+def _gelu_dx(x: Array) -> Array:
+    density = np.exp(-0.5 * x * x) * np.float32(1 / math.sqrt(2 * math.pi))
+    return 0.5 * (1 + erf(x * _INVERSE_SQRT2)) + x * density  # type: ignore[no-any-return]
+
+
+def _gelu_tanh(x: Array) -> Array:
+    inner = _SQRT_2_OVER_PI * (x + _TANH_CUBIC * x * x * x)
+    return 0.5 * x * (1 + np.tanh(inner))  # type: ignore[no-any-return]
+
+
+def _gelu_sigmoid(x: Array) -> Array:
+    return x * _sigmoid(_SIGMOID_SCALE * x)
+
+
+def _gelu_sigmoid_dx(x: Array) -> Array:
+    s = _sigmoid(_SIGMOID_SCALE * x)
+    return s + _SIGMOID_SCALE * x * s * (1 - s)
+
+
+def _silu_dx(x: Array) -> Array:
+    s = _sigmoid(x)
+    return s + x * s * (1 - s)
+
+
+def _softplus(x: Array) -> Array:
+    return np.logaddexp(x, np.float32(0))
+
+
+def _erf_dx(x: Array) -> Array:
+    return np.float32(2 / math.sqrt(math.pi)) * np.exp(-x * x)  # type: ignore[no-any-return]
+
+
+def _function(name: str, function: Callable[[Array], Array], table: str | None = None) -> Any:
+    return ActivationFunction(name, function, name if table is None else table)
+
+
+ACTIVATION_FUNCTIONS: dict[str, ActivationFunction] = {
+    entry.name: entry
+    for entry in (
+        _function("copy", lambda x: x, ""),
+        _function("identity", lambda x: x, ""),
+        _function("relu", lambda x: np.maximum(x, 0), ""),
+        _function("square", np.square, ""),
+        _function("abs", np.abs, ""),
+        _function("sign", np.sign, ""),
+        _function("exp", np.exp),
+        _function("log", np.log),
+        _function("sqrt", np.sqrt),
+        _function("rsqrt", lambda x: 1 / np.sqrt(x)),
+        _function("reciprocal", np.reciprocal),
+        _function("tanh", np.tanh),
+        _function("sigmoid", _sigmoid),
+        _function("gelu", _gelu),
+        _function("gelu_dx", _gelu_dx),
+        _function("gelu_apprx_tanh", _gelu_tanh),
+        _function("gelu_apprx_sigmoid", _gelu_sigmoid),
+        _function("gelu_apprx_sigmoid_dx", _gelu_sigmoid_dx),
+        _function("silu", lambda x: x * _sigmoid(x)),
+        _function("silu_dx", _silu_dx),
+        _function("softplus", _softplus),
+        _function("mish", lambda x: x * np.tanh(_softplus(x))),
+        _function("erf", erf),
+        _function("erf_dx", _erf_dx),
+        _function("sin", np.sin),
+        _function("cos", np.cos),
+        _function("tan", np.tan),
+        _function("arctan", np.arctan),
+    )
+}
+
+
+def _name_of(op: Any) -> str:
+    name = op if isinstance(op, str) else getattr(op, "__name__", type(op).__name__)
+    return ALIASES.get(name, name)
+
+
+def alu_operator(op: Any) -> AluOperator:
+    """The ALU operator that `nl.add`, `np.add` or "add" names.
+
+    Errors: `NkiValidationError` for anything else.
+    """
+    operator = ALU_OPERATORS.get(_name_of(op))
+    if operator is None:
+        raise NkiValidationError(
+            f"operator {_name_of(op)!r} is not one the engines' ALU has",
+            allowed=", ".join(sorted(ALU_OPERATORS)),
+        )
+    return operator
+
+
+def activation_function(op: Any) -> ActivationFunction:
+    """The activation function that `nl.exp`, `np.exp` or "exp" names.
+
+    Errors: `NkiValidationError` for anything else.
+    """
+    function = ACTIVATION_FUNCTIONS.get(_name_of(op))
+    if function is None:
+        raise NkiValidationError(
+            f"activation function {_name_of(op)!r} is not one ScalarE has",
+            allowed=", ".join(sorted(ACTIVATION_FUNCTIONS)),
+        )
+    return function

@@ -1,0 +1,129 @@
+"""Knows the hardware rules that many instructions share; each raises NkiValidationError.
+
+Source: AWS Neuron docs 2.32, nki.isa API reference and the NeuronCore architecture guides.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rainshadow.errors import NkiValidationError
+from rainshadow.isa.access import AccessPattern
+from rainshadow.isa.engine import Engine
+from rainshadow.isa.memory import Space
+
+#: Largest number of partitions by start partition (NeuronCore guides, "start partition").
+_QUADRANT = 32
+
+
+def is_tensor(value: Any) -> bool:
+    return isinstance(value, AccessPattern)
+
+
+def require_tensor(opcode: str, **operands: Any) -> None:
+    """Every operand is an NKI tensor."""
+    for name, value in operands.items():
+        if not isinstance(value, AccessPattern):
+            raise NkiValidationError(
+                f"{opcode}: {name} is {type(value).__name__}",
+                allowed="an NKI tensor (nl.ndarray, or a view of one)",
+            )
+
+
+def require_space(opcode: str, name: str, view: AccessPattern, *spaces: Space) -> None:
+    """The operand lies in one of `spaces`."""
+    if view.space not in spaces:
+        allowed = " or ".join(space.value for space in spaces)
+        raise NkiValidationError(
+            f"{opcode}: {name} is in {view.space.value}",
+            allowed=allowed,
+            fix=f"move it with nisa.dma_copy or nisa.tensor_copy into {allowed} first",
+        )
+
+
+def require_on_chip(opcode: str, **operands: Any) -> None:
+    """Operands that are tensors lie in SBUF or PSUM and start where a quadrant rule allows."""
+    for name, view in operands.items():
+        if isinstance(view, AccessPattern):
+            require_space(opcode, name, view, Space.sbuf, Space.psum)
+            require_start_partition(opcode, name, view)
+
+
+def require_start_partition(opcode: str, name: str, view: AccessPattern) -> None:
+    """More than 64 partitions start at 0, 33 to 64 at 0 or 64, up to 32 at 0, 32, 64 or 96."""
+    start, count = view.start_partition, view.shape[0]
+    step = 128 if count > 2 * _QUADRANT else 2 * _QUADRANT if count > _QUADRANT else _QUADRANT
+    if start % step:
+        raise NkiValidationError(
+            f"{opcode}: {name} covers {count} partitions from partition {start}",
+            allowed=f"{count} partitions start at a multiple of {step}",
+            fix="place the tile at partition 0 or at a quadrant (0, 32, 64, 96)",
+        )
+
+
+def require_same_partitions(opcode: str, **operands: Any) -> None:
+    """All tensors among the operands touch the same number of partitions."""
+    counts = {n: v.shape[0] for n, v in operands.items() if isinstance(v, AccessPattern)}
+    if len(set(counts.values())) > 1:
+        raise NkiValidationError(
+            f"{opcode}: partition counts differ: "
+            + ", ".join(f"{name} has {count}" for name, count in counts.items()),
+            allowed="the same number of partitions for every operand",
+        )
+
+
+def require_same_elements(opcode: str, **operands: Any) -> None:
+    """All tensors among the operands have the same number of elements per partition."""
+    counts = {n: v.elements for n, v in operands.items() if isinstance(v, AccessPattern)}
+    if len(set(counts.values())) > 1:
+        raise NkiValidationError(
+            f"{opcode}: elements per partition differ: "
+            + ", ".join(f"{name} has {count}" for name, count in counts.items()),
+            allowed="the same number of elements per partition",
+        )
+
+
+def require_scalar_or_column(opcode: str, name: str, value: Any, partitions: int) -> None:
+    """A number, or a tensor [partitions, 1]."""
+    if isinstance(value, AccessPattern):
+        require_on_chip(opcode, **{name: value})
+        if value.elements != 1 or value.shape[0] != partitions:
+            raise NkiValidationError(
+                f"{opcode}: {name} has shape {value.shape}",
+                allowed=f"a number or a tensor of shape ({partitions}, 1)",
+            )
+    elif not isinstance(value, int | float):
+        raise NkiValidationError(
+            f"{opcode}: {name} is {type(value).__name__}", allowed="a number or a tensor [P, 1]"
+        )
+
+
+def require_not_both_psum(opcode: str, **operands: Any) -> None:
+    """At most one of the operands lies in PSUM."""
+    names = [n for n, v in operands.items() if is_tensor(v) and v.space is Space.psum]
+    if len(names) > 1:
+        raise NkiValidationError(
+            f"{opcode}: {' and '.join(names)} are all in PSUM",
+            allowed="at most one operand in PSUM",
+            fix="copy one of them to SBUF with nisa.tensor_copy",
+        )
+
+
+def require_engine(opcode: str, engine: Engine, *allowed: Engine) -> None:
+    """The engine asked for can run the instruction."""
+    if engine not in allowed:
+        raise NkiValidationError(
+            f"{opcode} on engine {engine.name}",
+            allowed=", ".join(item.name for item in allowed),
+        )
+
+
+def require_no_gpsimd_psum(opcode: str, engine: Engine, **operands: Any) -> None:
+    """GpSimdE can't reach PSUM."""
+    for name, view in operands.items():
+        if engine is Engine.gpsimd and is_tensor(view) and view.space is Space.psum:
+            raise NkiValidationError(
+                f"{opcode} on gpsimd: {name} is in PSUM",
+                allowed="SBUF operands on GpSimdE",
+                fix="use engine=nisa.engine.vector, or copy to SBUF first",
+            )

@@ -1,0 +1,170 @@
+"""Knows what a chip's description holds: every leaf is a Figure with source and grade.
+
+Reading the files is left to `machine.load`. `quantity("Hz")` declares a leaf's dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rainshadow.sources import Figure
+
+
+def quantity(dimension: str, *, optional: bool = False) -> Any:
+    """A dataclass field that holds a Figure of `dimension`."""
+    metadata = {"dimension": dimension}
+    if optional:
+        return field(default=None, metadata=metadata)
+    return field(metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hbm:
+    """Memory of the whole chip."""
+
+    capacity: Figure = quantity("B")
+    bandwidth: Figure = quantity("B/s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorEngine:
+    """The systolic array: rows hold the contraction axis, columns the stationary free axis."""
+
+    clock: Figure = quantity("Hz")
+    rows: Figure = quantity("count")
+    columns: Figure = quantity("count")
+    stationary_free_max: Figure = quantity("count")
+    moving_free_max: Figure = quantity("count")
+    min_initiation_cycles: Figure = quantity("count")
+    fp32_passes: Figure = quantity("count")
+    fp8_rate: Figure = quantity("count")
+    load_stationary_speedup: Figure = quantity("count")
+    fixed_latency: Figure = quantity("s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorEngine:
+    """One element per partition and cycle, times a performance-mode factor."""
+
+    clock: Figure = quantity("Hz")
+    min_initiation_cycles: Figure = quantity("count")
+    fixed_latency_cycles: Figure = quantity("count")
+    perf_mode_factor_2x: Figure = quantity("count")
+    perf_mode_factor_4x: Figure = quantity("count")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalarEngine:
+    """One element per partition and cycle; functions come from loadable tables."""
+
+    clock: Figure = quantity("Hz")
+    min_initiation_cycles: Figure = quantity("count")
+    fixed_latency: Figure = quantity("s")
+    activation_table_load: Figure = quantity("s")
+    read_accumulator_cycles: Figure = quantity("count")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpsimdEngine:
+    """Eight programmable cores."""
+
+    clock: Figure = quantity("Hz")
+    start_cycles: Figure = quantity("count")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncEngine:
+    """The engine that only starts DMAs and handles semaphores."""
+
+    clock: Figure = quantity("Hz")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DmaEngines:
+    """The DMA engines of one core."""
+
+    engines: Figure = quantity("count")
+    bandwidth_per_engine: Figure = quantity("B/s")
+    row_overhead: Figure = quantity("s")
+    row_stream_bandwidth: Figure = quantity("B/s")
+    trigger_latency: Figure = quantity("s")
+    completion_latency: Figure = quantity("s")
+    software_descriptor_issue: Figure = quantity("s")
+    hardware_descriptor_issue: Figure = quantity("s")
+    transpose_efficiency_hbm: Figure = quantity("count")
+    transpose_efficiency_sbuf: Figure = quantity("count")
+    accumulate_efficiency: Figure = quantity("count")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sbuf:
+    """State buffer, per partition; usable: what kernels may allocate."""
+
+    bytes_per_partition: Figure = quantity("B")
+    usable_bytes_per_partition: Figure = quantity("B")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Psum:
+    """Partial-sum buffer, per partition."""
+
+    bytes_per_partition: Figure = quantity("B")
+    banks: Figure = quantity("count")
+    bank_bytes_per_partition: Figure = quantity("B")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeuronCore:
+    """One core; count: cores per chip. semaphore_latency: one engine's signal to another's start."""
+
+    count: Figure = quantity("count")
+    partitions: Figure = quantity("count")
+    semaphore_latency: Figure = quantity("s")
+    tensor: TensorEngine
+    vector: VectorEngine
+    scalar: ScalarEngine
+    gpsimd: GpsimdEngine
+    sync: SyncEngine
+    dma: DmaEngines
+    sbuf: Sbuf
+    psum: Psum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """Fixed time to start and end a kernel, by logical-core size."""
+
+    lnc1: Figure = quantity("s")
+    lnc2: Figure = quantity("s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chip:
+    """One chip. peak_flops: dense, whole chip, by NKI dtype name.
+
+    achievable_matmul_fraction: best measured matmul over peak, where anyone has published one.
+    """
+
+    name: str
+    title: str
+    vendor: str
+    family: str
+    generation: str | None = None
+    aliases: tuple[str, ...] = ()
+    peak_flops: dict[str, Figure] = field(metadata={"dimension": "FLOPS"})
+    hbm: Hbm
+    tdp: Figure | None = quantity("W", optional=True)
+    achievable_matmul_fraction: Figure | None = quantity("count", optional=True)
+    core: NeuronCore | None = None
+    launch: Launch | None = None
+
+    @property
+    def core_peak_flops(self) -> float:
+        """bf16 FLOP/s of one core's tensor engine: rows x columns x 2 x clock.
+
+        Errors: AssertionError for a chip without NeuronCores (callers check `core`).
+        """
+        assert self.core is not None, f"{self.name} has no NeuronCore"
+        tensor = self.core.tensor
+        return tensor.rows.value * tensor.columns.value * 2 * tensor.clock.value

@@ -1,0 +1,98 @@
+"""Knows how `import nki` finds Rainshadow's modules while a user's kernel runs.
+
+No package called `nki` is ever installed: an import finder maps the names, and steps aside when
+AWS's own package can be imported, unless forced.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+
+#: The public name and the module that answers to it.
+NAMES = {
+    "nki": "rainshadow.nki",
+    "nki.language": "rainshadow.nki.language",
+    "nki.isa": "rainshadow.nki.isa",
+    "nki.typing": "rainshadow.nki.typing",
+}
+
+
+class NkiFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds the names of NAMES; each is the very module object of Rainshadow."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname not in NAMES:
+            return None
+        return importlib.machinery.ModuleSpec(
+            fullname, self, is_package=fullname == "nki", origin=NAMES[fullname]
+        )
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        # Returned as it is, the module would have its name and spec overwritten by the import
+        # system; a stand-in that shares the namespace keeps both intact.
+        actual = importlib.import_module(NAMES[spec.name])
+        stand_in = ModuleType(spec.name, actual.__doc__)
+        stand_in.__dict__.update(
+            {k: v for k, v in actual.__dict__.items() if not k.startswith("__")}
+        )
+        return stand_in
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing to execute: the namespace is complete."""
+
+
+def _aws_nki_is_importable() -> bool:
+    finders = [finder for finder in sys.meta_path if not isinstance(finder, NkiFinder)]
+    for finder in finders:
+        spec = finder.find_spec("nki", None)
+        if spec is not None:
+            return True
+    return False
+
+
+def install(*, force: bool = False) -> bool:
+    """Make `import nki` mean Rainshadow. Returns False where AWS's own package takes precedence.
+
+    force: map the names even if AWS's package is importable.
+    """
+    if installed():
+        return True
+    if not force and _aws_nki_is_importable():
+        return False
+    for name in NAMES:
+        sys.modules.pop(name, None)
+    sys.meta_path.insert(0, NkiFinder())
+    return True
+
+
+def installed() -> bool:
+    """True while the finder is active."""
+    return any(isinstance(finder, NkiFinder) for finder in sys.meta_path)
+
+
+def uninstall() -> None:
+    """Take the finder out again and forget the mapped modules."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, NkiFinder)]
+    for name in NAMES:
+        sys.modules.pop(name, None)
+
+
+@contextmanager
+def nki_names() -> Iterator[None]:
+    """`import nki` means Rainshadow inside this block, whatever else is installed."""
+    before = installed()
+    install(force=True)
+    try:
+        yield
+    finally:
+        if not before:
+            uninstall()

@@ -1,0 +1,258 @@
+"""The `nki.isa` names: AWS's signatures; every body is one call into the recorder.
+
+What an instruction may do, means and costs is in `rainshadow.isa.instructions`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+from rainshadow.errors import NkiValidationError
+from rainshadow.isa.access import AccessPattern as NkiTensor
+from rainshadow.isa.engine import Engine as engine
+from rainshadow.isa.instruction import Instruction
+from rainshadow.isa.instructions.activation import Activation
+from rainshadow.isa.instructions.dma_copy import DmaCopy
+from rainshadow.isa.instructions.memset import Memset
+from rainshadow.isa.instructions.nc_matmul import NcMatmul
+from rainshadow.isa.instructions.nc_transpose import NcTranspose
+from rainshadow.isa.instructions.reciprocal import Reciprocal
+from rainshadow.isa.instructions.scalar_tensor_tensor import ScalarTensorTensor
+from rainshadow.isa.instructions.tensor_copy import TensorCopy
+from rainshadow.isa.instructions.tensor_reduce import TensorReduce
+from rainshadow.isa.instructions.tensor_scalar import TensorScalar
+from rainshadow.isa.instructions.tensor_tensor import TensorTensor
+from rainshadow.isa.operators import activation_function, alu_operator
+from rainshadow.sim.recorder import active_recorder
+
+__all__ = ["NkiTensor", "NkiValidationError", "engine"]
+
+tensor_engine = engine.tensor
+vector_engine = engine.vector
+scalar_engine = engine.scalar
+gpsimd_engine = engine.gpsimd
+unknown_engine = engine.unknown
+
+
+class reduce_cmd(Enum):  # noqa: N801 - AWS's name
+    """What an instruction does with its engine's accumulator registers."""
+
+    idle = 0
+    reset = 1
+    reduce = 2
+    reset_reduce = 3
+    load_reduce = 4
+
+
+class dge_mode(Enum):  # noqa: N801
+    """Who generates a DMA's descriptors."""
+
+    unknown = 0
+    swdge = 1
+    hwdge = 2
+    none = 3
+
+
+class oob_mode(Enum):  # noqa: N801
+    """What an indirect access past the end does."""
+
+    error = 0
+    skip = 1
+
+
+class matmul_perf_mode(Enum):  # noqa: N801
+    """Matmul performance modes."""
+
+    none = "none"
+    double_row = "double_row"
+
+
+class nc_version(Enum):  # noqa: N801
+    """NeuronCore generations."""
+
+    gen2 = 2
+    gen3 = 3
+    gen4 = 4
+
+
+def get_nc_version() -> nc_version:
+    """Generation of the chip the kernel runs on."""
+    return nc_version[str(active_recorder().chip.generation)]
+
+
+def _issue(instr: Instruction) -> None:
+    active_recorder().issue(instr)
+
+
+def _default(chosen: engine, otherwise: engine) -> engine:
+    return otherwise if chosen is engine.unknown else chosen
+
+
+def _trigger(chosen: engine, mode: dge_mode) -> engine:
+    """The engine that starts a DMA: hardware descriptors come from SyncE unless named."""
+    if chosen is not engine.unknown:
+        return chosen
+    return engine.sync if mode is dge_mode.hwdge else engine.gpsimd
+
+
+def dma_copy(
+    dst: NkiTensor,
+    src: NkiTensor,
+    priority: Any = None,
+    oob_mode: oob_mode = oob_mode.error,
+    dge_mode: dge_mode = dge_mode.unknown,
+    engine: engine = engine.unknown,
+    name: str | None = None,
+) -> None:
+    """dst = src by DMA."""
+    _issue(DmaCopy(dst, src, _trigger(engine, dge_mode), oob_mode.name == "skip"))
+
+
+def tensor_copy(
+    dst: NkiTensor, src: NkiTensor, engine: engine = engine.unknown, name: str | None = None
+) -> None:
+    """dst = src on VectorE unless another engine is named."""
+    _issue(TensorCopy(dst, src, _default(engine, vector_engine)))
+
+
+def memset(
+    dst: NkiTensor, value: Any, engine: engine = engine.unknown, name: str | None = None
+) -> None:
+    """dst = value."""
+    _issue(Memset(dst, value, _default(engine, vector_engine)))
+
+
+def nc_matmul(
+    dst: NkiTensor,
+    stationary: NkiTensor,
+    moving: NkiTensor,
+    is_stationary_onezero: bool = False,
+    is_moving_onezero: bool = False,
+    is_transpose: bool = False,
+    accumulate: bool | None = None,
+    tile_position: tuple[int, ...] = (),
+    tile_size: tuple[int, ...] = (),
+    perf_mode: matmul_perf_mode = matmul_perf_mode.none,
+    name: str | None = None,
+) -> None:
+    """dst (+)= stationary.T @ moving. accumulate=None: add, except at a first write to dst."""
+    if accumulate is None:
+        accumulate = active_recorder().continue_accumulation(dst)
+    _issue(
+        NcMatmul(dst, stationary, moving, bool(accumulate), is_transpose, perf_mode.value)
+    )
+
+
+def nc_transpose(
+    dst: NkiTensor, data: NkiTensor, engine: engine = engine.unknown, name: str | None = None
+) -> None:
+    """dst = data.T."""
+    _issue(NcTranspose(dst, data, _default(engine, tensor_engine)))
+
+
+def tensor_tensor(
+    dst: NkiTensor,
+    data1: NkiTensor,
+    data2: NkiTensor,
+    op: Any,
+    engine: engine = engine.unknown,
+    name: str | None = None,
+) -> None:
+    """dst = data1 op data2."""
+    _issue(TensorTensor(dst, data1, data2, alu_operator(op), _default(engine, vector_engine)))
+
+
+def tensor_scalar(
+    dst: NkiTensor,
+    data: NkiTensor,
+    op0: Any,
+    operand0: Any,
+    reverse0: bool = False,
+    op1: Any = None,
+    operand1: Any = None,
+    reverse1: bool = False,
+    engine: engine = engine.unknown,
+    name: str | None = None,
+) -> None:
+    """dst = (data op0 operand0) op1 operand1."""
+    second = None if op1 is None else alu_operator(op1)
+    _issue(
+        TensorScalar(
+            dst, data, alu_operator(op0), operand0, reverse0, second, operand1, reverse1,
+            _default(engine, vector_engine),
+        )
+    )  # fmt: skip
+
+
+def scalar_tensor_tensor(
+    dst: NkiTensor,
+    data: NkiTensor,
+    op0: Any,
+    operand0: Any,
+    op1: Any,
+    operand1: NkiTensor,
+    reverse0: bool = False,
+    reverse1: bool = False,
+    name: str | None = None,
+) -> None:
+    """dst = (data op0 operand0) op1 operand1, operand1 a tensor."""
+    _issue(
+        ScalarTensorTensor(
+            dst, data, alu_operator(op0), operand0, alu_operator(op1), operand1, reverse0, reverse1
+        )
+    )
+
+
+def tensor_reduce(
+    dst: NkiTensor,
+    op: Any,
+    data: NkiTensor,
+    axis: Any,
+    negate: bool = False,
+    keepdims: bool = False,
+    name: str | None = None,
+) -> None:
+    """dst = op over the last free axes of data."""
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    _issue(TensorReduce(dst, alu_operator(op), data, _positive(axes, data), negate))
+
+
+def _positive(axes: tuple[int, ...], data: NkiTensor) -> tuple[int, ...]:
+    return tuple(sorted(axis + data.ndim if axis < 0 else axis for axis in axes))
+
+
+def reciprocal(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> None:
+    """dst = 1 / data."""
+    _issue(Reciprocal(dst, data))
+
+
+def activation(
+    dst: NkiTensor,
+    op: Any,
+    data: NkiTensor,
+    bias: Any = None,
+    scale: Any = 1.0,
+    reduce_op: Any = None,
+    reduce_res: NkiTensor | None = None,
+    reduce_cmd: reduce_cmd = reduce_cmd.idle,
+    name: str | None = None,
+) -> None:
+    """dst = op(data * scale + bias); reduce_res = sum along the free axes."""
+    if reduce_op is not None and alu_operator(reduce_op).name != "add":
+        raise NkiValidationError("activation: reduce_op", allowed="nl.add")
+    _issue(Activation(dst, activation_function(op), data, bias, scale, reduce_res))
+
+
+def activation_reduce(
+    dst: NkiTensor,
+    op: Any,
+    data: NkiTensor,
+    reduce_op: Any,
+    reduce_res: NkiTensor,
+    bias: Any = None,
+    scale: Any = 1.0,
+    name: str | None = None,
+) -> None:
+    """activation with its sum along the free axes."""
+    activation(dst, op, data, bias, scale, reduce_op, reduce_res)

@@ -1,0 +1,240 @@
+"""Knows how a kernel is called: arrays in, a Recorder around the kernel's Python, arrays out.
+
+`jit`, `simulate` and `record` are three doors to the same run; the compiler's kernels use them
+like anybody's.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from rainshadow import dtypes
+from rainshadow.errors import InputError, NkiValidationError, NotModelled
+from rainshadow.isa.access import AccessPattern
+from rainshadow.machine import Chip, load_chip
+from rainshadow.sim.options import SimOptions
+from rainshadow.sim.recorder import _ACTIVE, Recorder, activate
+from rainshadow.sim.trace import Trace
+
+DEFAULT_CHIP = "trainium2"
+#: AWS's variable that selects the target, and its values.
+TARGET_VARIABLE = "NEURON_PLATFORM_TARGET_OVERRIDE"
+TARGETS = {
+    "trn1": "trainium1",
+    "inf2": "trainium1",
+    "gen2": "trainium1",
+    "trn2": "trainium2",
+    "gen3": "trainium2",
+    "trn3": "trainium3",
+    "gen4": "trainium3",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """An argument of which only shape and dtype are known: for data="none"."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a kernel returned, and its Trace."""
+
+    outputs: Any
+    trace: Trace
+
+
+class Kernel:
+    """A function decorated with `@nki.jit`.
+
+    `kernel(*arrays)` simulates it; inside another kernel it is a plain call.
+    `kernel[lnc](...)` selects the logical NeuronCore degree.
+    """
+
+    def __init__(self, function: Callable[..., Any], lnc: int = 1, **options: Any) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.lnc = lnc
+        self.options = options
+
+    def __getitem__(self, grid: Any) -> Kernel:
+        lnc = grid[0] if isinstance(grid, tuple) and len(grid) == 1 else grid
+        if lnc not in (1, 2):
+            raise InputError(f"kernel[{grid}]", allowed="kernel[1] or kernel[2] (LNC 1 or 2)")
+        if lnc == 2:
+            raise NotModelled(
+                f"{self.function.__name__}[2]: two cores of one logical core",
+                fix="launch with kernel[1]; LNC 2 is not simulated yet",
+            )
+        return Kernel(self.function, lnc, **self.options)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if _ACTIVE:
+            return self.function(*args, **kwargs)
+        return simulate(self)(*args, **kwargs)
+
+
+def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Mark a function as an NKI kernel; `@nki.jit` and `@nki.jit(...)` both work."""
+    if function is None:
+        return functools.partial(jit, **options)
+    return function if isinstance(function, Kernel) else Kernel(function, **options)
+
+
+def target_chip() -> Chip:
+    """The chip that AWS's target variable selects; Trainium 2 unless it is set.
+
+    Errors: `InputError` for a value AWS does not define.
+    """
+    value = os.environ.get(TARGET_VARIABLE)
+    if not value:
+        return load_chip(DEFAULT_CHIP)
+    name = TARGETS.get(value.lower())
+    if name is None:
+        raise InputError(
+            f"{TARGET_VARIABLE}={value}", allowed=", ".join(sorted(TARGETS)), fix="set one of them"
+        )
+    return load_chip(name)
+
+
+def simulate(
+    kernel: Any, chip: Chip | None = None, options: SimOptions | None = None
+) -> Callable[..., Any]:
+    """A callable that runs the kernel on arrays (NumPy or torch) and returns arrays.
+
+    Errors: NKI rule violations as `NkiValidationError` with the kernel's file and line.
+    """
+    settings = options or SimOptions(record=False)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return record(kernel, args, kwargs, chip=chip, options=settings).outputs
+
+    return run
+
+
+def record(
+    kernel: Any,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+    *,
+    chip: Chip | None = None,
+    options: SimOptions | None = None,
+) -> Run:
+    """Run a kernel and keep what it executed.
+
+    args, kwargs: NumPy arrays or torch tensors (their memory becomes HBM without a copy, so a
+    kernel that writes an argument writes the caller's array), `Shape` with data="none", and
+    plain Python values.
+    """
+    function = kernel.function if isinstance(kernel, Kernel) else kernel
+    if not callable(function):
+        raise InputError(f"{kernel!r} is not a kernel", allowed="a function, or one with @nki.jit")
+    recorder = Recorder(chip or target_chip(), options or SimOptions(), function.__name__)
+    names = _argument_names(function, args, kwargs or {})
+    bound = [_bind(recorder, value, name) for value, name in zip(args, names, strict=False)]
+    named = {name: _bind(recorder, value, name) for name, value in (kwargs or {}).items()}
+    with activate(recorder):
+        returned = function(*bound, **named)
+    wants_torch = any(_is_torch(value) for value in [*args, *(kwargs or {}).values()])
+    outputs = _unbind(returned, wants_torch, with_data=recorder.with_data)
+    trace = recorder.trace() if recorder.options.record else _empty_trace(recorder)
+    return Run(outputs, trace)
+
+
+def _empty_trace(recorder: Recorder) -> Trace:
+    return replace(recorder.trace(), peak_bytes=recorder.memories.peaks())
+
+
+def _argument_names(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[str]:
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise InputError(
+            f"{function.__name__}{signature}: {error}", fix="give the arguments the kernel takes"
+        ) from None
+    names = list(signature.parameters)
+    return names + [f"argument{index}" for index in range(len(names), len(args))]
+
+
+def _is_torch(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _bind(recorder: Recorder, value: Any, name: str) -> Any:
+    """Arrays become HBM tensors; lists and tuples are searched; the rest passes through."""
+    if isinstance(value, Shape):
+        if recorder.with_data:
+            raise InputError(f"argument {name} is a Shape", fix='use SimOptions(data="none")')
+        return recorder.declare(value.shape, value.dtype, name)
+    if isinstance(value, np.ndarray):
+        return _bind_array(recorder, value, name)
+    if _is_torch(value):
+        return _bind_array(recorder, numpy_from_torch(value), name)
+    if isinstance(value, list | tuple) and any(_holds_array(item) for item in value):
+        items = [_bind(recorder, item, f"{name}_{i}") for i, item in enumerate(value)]
+        return type(value)(items)
+    return value
+
+
+def _holds_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray | Shape | list | tuple) or _is_torch(value)
+
+
+def _bind_array(recorder: Recorder, value: np.ndarray[Any, Any], name: str) -> AccessPattern:
+    if value.size == 0:
+        raise NkiValidationError(f"argument {name} has shape {value.shape}", allowed="no empty axes")
+    if value.ndim == 0:
+        value = value.reshape(1)
+    if any(stride < 0 for stride in value.strides):
+        value = np.ascontiguousarray(value)
+    return recorder.bind(value, name)
+
+
+def numpy_from_torch(tensor: Any) -> np.ndarray[Any, Any]:
+    """A NumPy view of a CPU torch tensor's memory, bfloat16 and float8 included."""
+    import torch
+
+    plain = tensor.detach()
+    bits = {torch.bfloat16: torch.int16, torch.float8_e5m2: torch.int8,
+            torch.float8_e4m3fn: torch.int8}.get(plain.dtype)  # fmt: skip
+    if bits is None:
+        return plain.numpy()  # type: ignore[no-any-return]
+    name = str(plain.dtype).removeprefix("torch.")
+    return plain.view(bits).numpy().view(dtypes.numpy_dtype(name))  # type: ignore[no-any-return]
+
+
+def torch_from_numpy(value: np.ndarray[Any, Any]) -> Any:
+    """A torch tensor over a NumPy array's memory, bfloat16 and float8 included."""
+    import torch
+
+    name = dtypes.from_numpy(value.dtype)
+    if value.dtype.kind == "V" or name in ("bfloat16", "float8_e5m2", "float8_e4m3fn"):
+        bits = np.int16 if value.dtype.itemsize == 2 else np.int8
+        return torch.from_numpy(value.view(bits)).view(getattr(torch, name))
+    return torch.from_numpy(value)
+
+
+def _unbind(returned: Any, wants_torch: bool, *, with_data: bool) -> Any:
+    if isinstance(returned, AccessPattern):
+        if not with_data:
+            return Shape(returned.shape, returned.dtype)
+        value = returned.array
+        return torch_from_numpy(value) if wants_torch else value
+    if isinstance(returned, list | tuple):
+        items = [_unbind(item, wants_torch, with_data=with_data) for item in returned]
+        return type(returned)(items)
+    return returned

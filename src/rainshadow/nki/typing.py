@@ -1,0 +1,1 @@
+"""The `nki.typing` names."""

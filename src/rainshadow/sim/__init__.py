@@ -1,0 +1,1 @@
+"""Recording what a kernel executes, and timing what was recorded."""

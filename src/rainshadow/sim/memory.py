@@ -1,0 +1,117 @@
+"""Knows which addresses of SBUF, PSUM and HBM are taken, and gives out free ones.
+
+A tile's addresses are free again when nothing in the kernel refers to it. The next tile is
+placed after the last one (next fit, wrapping round), so that consecutive tiles of a loop lie
+in different places and a transfer into one can overlap work on another, as a compiler's
+rotating allocation does. Timing sees the true reuse of addresses.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rainshadow.errors import CapacityError
+from rainshadow.isa.memory import Buffer
+
+
+@dataclass(slots=True)
+class _Live:
+    buffer_id: int
+    label: str
+    size_bytes: int
+
+
+class Arena:
+    """One address space of `capacity_bytes`, in units of `granule_bytes`.
+
+    Errors: `CapacityError` that lists the largest live tensors when nothing fits.
+    """
+
+    def __init__(self, name: str, capacity_bytes: int, granule_bytes: int) -> None:
+        self.name = name
+        self.capacity_bytes = capacity_bytes // granule_bytes * granule_bytes
+        self.granule_bytes = granule_bytes
+        self.used_bytes = 0
+        self.peak_bytes = 0
+        self._free: list[tuple[int, int]] = [(0, self.capacity_bytes)]
+        self._cursor = 0
+        self._live: dict[int, _Live] = {}
+
+    def allocate(self, size_bytes: int, label: str) -> int:
+        """First byte of a free stretch of `size_bytes`."""
+        size = -(-max(size_bytes, 1) // self.granule_bytes) * self.granule_bytes
+        for index in self._from_cursor():
+            start, end = self._free[index]
+            at = max(start, self._cursor) if start <= self._cursor < end else start
+            if end - at < size:
+                if end - start < size:
+                    continue
+                at = start
+            self._take(index, at, size)
+            self._cursor = (at + size) % self.capacity_bytes
+            self._live[at] = _Live(at, label, size)
+            self.used_bytes += size
+            self.peak_bytes = max(self.peak_bytes, self.used_bytes)
+            return at
+        raise self._full(size, label)
+
+    def _from_cursor(self) -> Iterator[int]:
+        """Free stretches in address order from the cursor, then from the start."""
+        first = bisect.bisect_right(self._free, (self._cursor, self.capacity_bytes + 1)) - 1
+        first = max(first, 0)
+        yield from range(first, len(self._free))
+        yield from range(first)
+
+    def _take(self, index: int, at: int, size: int) -> None:
+        start, end = self._free[index]
+        rest = []
+        if at > start:
+            rest.append((start, at))
+        if at + size < end:
+            rest.append((at + size, end))
+        self._free[index : index + 1] = rest
+
+    def release(self, at: int) -> None:
+        """The stretch that starts at `at` is free again."""
+        live = self._live.pop(at)
+        self.used_bytes -= live.size_bytes
+        start, end = at, at + live.size_bytes
+        index = bisect.bisect_left(self._free, (start, end))
+        if index < len(self._free) and self._free[index][0] == end:
+            end = self._free.pop(index)[1]
+        if index > 0 and self._free[index - 1][1] == start:
+            index -= 1
+            start = self._free.pop(index)[0]
+        self._free.insert(index, (start, end))
+
+    def _full(self, size: int, label: str) -> CapacityError:
+        largest = sorted(self._live.values(), key=lambda live: -live.size_bytes)[:8]
+        listing = "; ".join(f"{live.label} {live.size_bytes} B" for live in largest)
+        hole = max((end - start for start, end in self._free), default=0)
+        unit = "B per partition" if self.name != "hbm" else "B"
+        return CapacityError(
+            f"{label} needs {size} {unit} of {self.name}; {self.used_bytes} are in use and the "
+            f"largest free stretch is {hole}. Live: {listing or 'nothing'}",
+            allowed=f"{self.capacity_bytes} {unit}",
+            fix="use smaller tiles, or let tiles go out of scope before allocating more",
+        )
+
+
+@dataclass(slots=True)
+class Memories:
+    """The three address spaces of one core."""
+
+    sbuf: Arena
+    psum: Arena
+    hbm: Arena
+
+    def arena_of(self, buffer: Buffer) -> Arena:
+        if buffer.space.value == "sbuf":
+            return self.sbuf
+        return self.psum if buffer.space.value == "psum" else self.hbm
+
+    def peaks(self) -> dict[str, int]:
+        """Peak bytes: per partition for sbuf and psum, in all for hbm."""
+        return {arena.name: arena.peak_bytes for arena in (self.sbuf, self.psum, self.hbm)}

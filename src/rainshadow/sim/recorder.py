@@ -1,0 +1,329 @@
+"""Executes instructions as a kernel calls them and appends each to a Trace.
+
+The kernel's Python runs as written; every `nki.isa` call arrives here. What instructions mean
+and cost is left to `isa`, when they run to `sim.timing`.
+"""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from array import array
+from collections.abc import Sequence
+from types import CodeType, FrameType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from rainshadow import dtypes
+from rainshadow.errors import InputError, NkiValidationError, SourceLine
+from rainshadow.isa.access import AccessPattern, contiguous_strides
+from rainshadow.isa.instruction import ACCESSORS, Instruction, Signature, make_signature
+from rainshadow.isa.memory import Buffer, Space
+from rainshadow.machine import Chip, NeuronCore
+from rainshadow.sim.fast import FAST_PATHS
+from rainshadow.sim.memory import Arena, Memories
+from rainshadow.sim.options import SimOptions
+from rainshadow.sim.trace import SPACES, Trace, TraceLine
+
+#: Modules whose frames are the implementation, not the user's kernel.
+_INNER_MODULES = ("rainshadow.nki", "rainshadow.sim", "rainshadow.isa")
+_SBUF_ALIGNMENT_BYTES = 32
+_HBM_ALIGNMENT_BYTES = 64
+_NAN_BYTE = 0xFF
+_SPACE_NUMBER = {
+    Space.sbuf: SPACES.index("sbuf"),
+    Space.psum: SPACES.index("psum"),
+    Space.private_hbm: SPACES.index("hbm"),
+    Space.shared_hbm: SPACES.index("hbm"),
+}
+
+
+class Recorder:
+    """One core executing one kernel launch.
+
+    Errors: whatever an instruction's rules raise, with the user's file and line added.
+    """
+
+    def __init__(self, chip: Chip, options: SimOptions, kernel: str = "kernel") -> None:
+        if chip.core is None:
+            raise InputError(
+                f"{chip.name} has no NeuronCore to run NKI kernels on",
+                allowed="trainium1, trainium2, trainium3",
+            )
+        self.chip = chip
+        self.core: NeuronCore = chip.core
+        self.options = options
+        self.kernel = kernel
+        self.memories = _memories(chip, chip.core)
+        self.random = np.random.default_rng(options.seed)
+        self.with_data = options.data == "full"
+        self.instruction_count = 0
+        self._signatures: list[Signature] = []
+        self._signature_ids: dict[Any, int] = {}
+        self._lines: list[TraceLine] = []
+        self._line_ids: dict[tuple[CodeType, int], int] = {}
+        self._inner_codes: dict[CodeType, bool] = {}
+        self._ranges: list[tuple[int, int, int, int, int]] = []
+        self._range_ids: dict[tuple[int, int, int, int, int], int] = {}
+        self._signature_column = array("i")
+        self._line_column = array("i")
+        self._access_column = array("i")
+        self._access_end_column = array("i")
+        self._pool: dict[int, list[Any]] = {}
+        self._accumulated: WeakKeyDictionary[Buffer, set[Any]] = WeakKeyDictionary()
+
+    # -- memory ------------------------------------------------------------------------------
+
+    def allocate(
+        self, shape: Sequence[int], dtype: str, space: Space, name: str = ""
+    ) -> AccessPattern:
+        """A new tensor; partition axis first for SBUF and PSUM.
+
+        Errors: `NkiValidationError` for impossible shapes, `CapacityError` when memory is full.
+        """
+        extents = tuple(int(extent) for extent in shape)
+        if not extents or min(extents) < 1:
+            raise self._located(
+                NkiValidationError(f"tensor of shape {extents}", allowed="axes of 1 or more")
+            )
+        if space.on_chip and extents[0] > int(self.core.partitions.value):
+            raise self._located(
+                NkiValidationError(
+                    f"tensor of shape {extents} in {space.value}: {extents[0]} partitions",
+                    allowed=f"{int(self.core.partitions.value)} partitions",
+                    fix="tile axis 0",
+                )
+            )
+        if space.on_chip and len(extents) == 1:
+            extents = (extents[0], 1)
+        buffer = Buffer(space=space, shape=extents, dtype=dtype, name=name)
+        label = name or f"{dtype}{list(extents)}"
+        arena = self.memories.arena_of(buffer)
+        try:
+            buffer.address = arena.allocate(buffer.size_bytes, label)
+        except NkiValidationError as error:
+            raise self._located(error) from None
+        if self.with_data:
+            buffer.storage = self._storage(buffer)
+        buffer.release = self._release
+        return AccessPattern(buffer, dtype, extents, contiguous_strides(extents))
+
+    def _storage(self, buffer: Buffer) -> np.ndarray[Any, Any]:
+        size = buffer.size_bytes * buffer.partitions
+        pooled = self._pool.get(size)
+        storage = pooled.pop() if pooled else np.empty(size, dtype=np.uint8)
+        if self.options.uninitialized == "nan":
+            storage.fill(_NAN_BYTE)
+        elif self.options.uninitialized == "zero":
+            storage.fill(0)
+        return storage  # type: ignore[no-any-return]
+
+    def _release(self, buffer: Buffer) -> None:
+        self.memories.arena_of(buffer).release(buffer.address)
+        if buffer.space.on_chip and buffer.storage is not None:
+            self._pool.setdefault(buffer.storage.nbytes, []).append(buffer.storage)
+
+    def bind(self, array_: np.ndarray[Any, Any], name: str) -> AccessPattern:
+        """An HBM tensor over the memory of a NumPy array, without a copy."""
+        dtype = dtypes.from_numpy(array_.dtype)
+        item = array_.dtype.itemsize
+        strides = tuple(stride // item for stride in array_.strides)
+        span = 1 + sum((n - 1) * s for n, s in zip(array_.shape, strides, strict=True))
+        flat = np.lib.stride_tricks.as_strided(array_, (span,), (item,))
+        buffer = Buffer(space=Space.shared_hbm, shape=(span,), dtype=dtype, name=name)
+        buffer.address = self.memories.hbm.allocate(buffer.size_bytes, name)
+        buffer.storage = flat.view(np.uint8) if self.with_data else None
+        return AccessPattern(buffer, dtype, tuple(array_.shape), strides)
+
+    def declare(self, shape: Sequence[int], dtype: str, name: str) -> AccessPattern:
+        """An HBM argument of which only the shape is known (data="none")."""
+        return self.allocate(shape, dtype, Space.shared_hbm, name)
+
+    # -- instructions ------------------------------------------------------------------------
+
+    def issue(self, instr: Instruction) -> None:
+        """Check, execute and record one instruction."""
+        cls = type(instr)
+        accessors = ACCESSORS[cls]
+        writes = accessors.writes(instr)
+        reads = accessors.reads(instr)
+        key = (
+            cls,
+            instr.engine,
+            accessors.params(instr),
+            tuple([v.kind() if type(v) is AccessPattern else type(v) for v in writes]),
+            tuple([v.kind() if type(v) is AccessPattern else type(v) for v in reads]),
+        )
+        signature = self._signature_ids.get(key)
+        if signature is None:
+            signature = self._first_of_its_kind(instr, key)
+        if self.with_data:
+            try:
+                fast = FAST_PATHS.get(cls)
+                if fast is None or self.options.exact or not fast(instr):
+                    instr.meaning()
+            except NkiValidationError as error:
+                raise self._located(error) from None
+        self.instruction_count += 1
+        if self.instruction_count > self.options.max_instructions:
+            raise self._located(
+                InputError(
+                    f"kernel {self.kernel} has executed {self.options.max_instructions} "
+                    "instructions",
+                    fix="end the loop, or raise SimOptions.max_instructions",
+                )
+            )
+        if self.options.record:
+            self._append(signature, writes, reads)
+
+    def _append(self, signature: int, writes: tuple[Any, ...], reads: tuple[Any, ...]) -> None:
+        self._signature_column.append(signature)
+        self._line_column.append(self._line_id())
+        access = self._access_column
+        for view in writes:
+            if type(view) is AccessPattern:
+                access.append(self._range_id(view) * 2 + 1)
+        for view in reads:
+            if type(view) is AccessPattern:
+                access.append(self._range_id(view) * 2)
+                if view.indirection is not None:
+                    access.append(self._range_id(view.indirection.index) * 2)
+            elif type(view) is tuple or type(view) is list:
+                access.extend([self._range_id(v) * 2 for v in view])
+        for view in writes:
+            if type(view) is AccessPattern and view.indirection is not None:
+                access.append(self._range_id(view.indirection.index) * 2)
+        self._access_end_column.append(len(access))
+
+    def _first_of_its_kind(self, instr: Instruction, key: Any) -> int:
+        try:
+            instr.check(self.chip)
+        except NkiValidationError as error:
+            raise self._located(error) from None
+        self._signatures.append(make_signature(instr))
+        number = len(self._signatures) - 1
+        self._signature_ids[key] = number
+        return number
+
+    def _range_id(self, view: AccessPattern) -> int:
+        box = (_SPACE_NUMBER[view.buffer_.space], *view.box())
+        number = self._range_ids.get(box)
+        if number is None:
+            number = len(self._ranges)
+            self._range_ids[box] = number
+            self._ranges.append(box)
+        return number
+
+    def continue_accumulation(self, dst: AccessPattern) -> bool:
+        """Whether a matmul into `dst` adds: true unless it is the first since allocation."""
+        written = self._accumulated.setdefault(dst.buffer_, set())
+        box = dst.box()
+        if box in written:
+            return True
+        written.add(box)
+        return False
+
+    # -- source lines ------------------------------------------------------------------------
+
+    def _user_frame(self) -> FrameType:
+        frame: FrameType | None = sys._getframe(2)
+        inner = self._inner_codes
+        while frame is not None:
+            code = frame.f_code
+            is_inner = inner.get(code)
+            if is_inner is None:
+                module = frame.f_globals.get("__name__", "")
+                is_inner = module.startswith(_INNER_MODULES)
+                inner[code] = is_inner
+            if not is_inner:
+                return frame
+            frame = frame.f_back
+        return sys._getframe(2)
+
+    def _line_id(self) -> int:
+        frame = self._user_frame()
+        key = (frame.f_code, frame.f_lineno)
+        number = self._line_ids.get(key)
+        if number is None:
+            number = len(self._lines)
+            self._line_ids[key] = number
+            self._lines.append(TraceLine(_source_line(frame), frame.f_code.co_name))
+        return number
+
+    def _located(self, error: Any) -> Any:
+        """The same error with the user's line, unless it has one."""
+        if error.where is None:
+            error.where = _source_line(self._user_frame())
+        return error
+
+    # -- result ------------------------------------------------------------------------------
+
+    def trace(self) -> Trace:
+        """What has been recorded so far."""
+        return Trace(
+            kernel=self.kernel,
+            chip=self.chip.name,
+            signature=_column(self._signature_column),
+            line=_column(self._line_column),
+            access=_column(self._access_column),
+            access_end=_column(self._access_end_column),
+            ranges=np.array(self._ranges, dtype=np.int64).reshape(-1, 5),
+            signatures=tuple(self._signatures),
+            lines=tuple(self._lines),
+            peak_bytes=self.memories.peaks(),
+        )
+
+
+def _column(values: array[int]) -> np.ndarray[Any, Any]:
+    return np.frombuffer(values.tobytes(), dtype=np.int32)
+
+
+def _source_line(frame: FrameType) -> SourceLine:
+    file = frame.f_code.co_filename
+    text = linecache.getline(file, frame.f_lineno).strip()
+    return SourceLine(file, frame.f_lineno, text)
+
+
+def _memories(chip: Chip, core: NeuronCore) -> Memories:
+    share = int(chip.hbm.capacity.value) // int(core.count.value)
+    return Memories(
+        sbuf=Arena("sbuf", int(core.sbuf.usable_bytes_per_partition.value), _SBUF_ALIGNMENT_BYTES),
+        psum=Arena(
+            "psum",
+            int(core.psum.bytes_per_partition.value),
+            int(core.psum.bank_bytes_per_partition.value),
+        ),
+        hbm=Arena("hbm", share, _HBM_ALIGNMENT_BYTES),
+    )
+
+
+_ACTIVE: list[Recorder] = []
+
+
+def active_recorder() -> Recorder:
+    """The recorder of the kernel that is running.
+
+    Errors: `NkiValidationError` outside a kernel.
+    """
+    if not _ACTIVE:
+        raise NkiValidationError(
+            "an NKI instruction outside a kernel",
+            fix="call it from a function decorated with @nki.jit, through nki.simulate",
+        )
+    return _ACTIVE[-1]
+
+
+class activate:  # noqa: N801 - a context manager reads as a verb
+    """Make a recorder the active one while a kernel runs."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+
+    def __enter__(self) -> Recorder:
+        _ACTIVE.append(self.recorder)
+        return self.recorder
+
+    def __exit__(self, *_: object) -> None:
+        _ACTIVE.pop()

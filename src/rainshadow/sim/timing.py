@@ -1,0 +1,334 @@
+"""Turns a Trace and a Chip into a Timeline: in-order engines, DMA queues, data dependences.
+
+A pure function: the same Trace on another chip needs no execution. What each instruction costs
+is in its own file; this module knows only who waits for whom.
+
+Model: every engine runs its rows in program order. A row starts when its engine is free, the
+data it reads are written and the memory it writes is no longer read. A DMA is issued by a
+descriptor generator (one row at a time) into the queue of its direction (load, store, on-chip,
+HBM to HBM), each in order; transfers share the DMA engines. Results cross engines
+after a semaphore delay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from rainshadow.isa.engine import Engine
+from rainshadow.isa.instruction import Signature, work_of
+from rainshadow.machine import Chip, NeuronCore
+from rainshadow.sim.timeline import CAUSES, Timeline
+from rainshadow.sim.trace import Trace
+
+Column = np.ndarray[Any, np.dtype[Any]]
+
+_PS_PER_S = 1e12
+_ENGINES = ("tensor", "scalar", "gpsimd", "dma", "vector", "sync")
+_QUEUES = ("dma load", "dma store", "dma on-chip", "dma hbm")
+_BUFFER_CAUSE = CAUSES.index("buffer still in use")
+_DMA_BUSY_CAUSE = CAUSES.index("dma engines busy")
+
+LEFT_OUT = (
+    "power throttling: profiles show it, no figures are published",
+    "instruction fetch and branch cost, PSUM read latency, HBM bank conflicts: not published",
+    "contention between VectorE and GpSimdE on their shared port",
+    "the compiler's reordering: rows run in program order on each engine",
+    "dependences are tracked by bounding boxes: interleaved strided accesses count as overlapping",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimingOptions:
+    """compiled: use numba if it is installed ("auto"), always, or never."""
+
+    compiled: str = "auto"
+    lnc: int = 1
+
+
+def time_trace(trace: Trace, chip: Chip, options: TimingOptions | None = None) -> Timeline:
+    """When every row runs on `chip`.
+
+    Errors: `NotModelled` for an instruction without a cost rule on this chip.
+    """
+    options = options or TimingOptions()
+    core = chip.core
+    assert core is not None, "a Trace is recorded on a chip with NeuronCores"
+    costs = _Costs.of(trace.signatures, chip)
+    table_ps = _table_loads(trace, costs, core)
+    overlap_end, overlap = overlaps(trace.ranges)
+    run = _compiled_schedule() if _use_numba(options) else _schedule
+    arrays = (
+        trace.signature, trace.access, trace.access_end, overlap_end, overlap,
+        costs.engine, costs.queue, costs.occupancy_ps, costs.latency_ps, costs.issue_ps, table_ps,
+    )  # fmt: skip
+    if run is _schedule:
+        arrays = tuple(column.tolist() for column in arrays)  # type: ignore[assignment]
+    semaphore_ps = round(core.semaphore_latency.value * _PS_PER_S)
+    trigger_ps = round(core.dma.trigger_latency.value * _PS_PER_S)
+    completion_ps = round(core.dma.completion_latency.value * _PS_PER_S)
+    state = [_zeros(len(trace.ranges), run is _schedule) for _ in range(4)]
+    result = [_zeros(trace.num_rows, run is _schedule) for _ in range(4)]
+    run(
+        *arrays, *state, *result, semaphore_ps, trigger_ps, completion_ps,
+        _BUFFER_CAUSE, _DMA_BUSY_CAUSE,
+    )  # fmt: skip
+    start, end, wait, cause = result
+    busy = costs.occupancy_ps[trace.signature] + table_ps
+    return Timeline(
+        trace=trace,
+        chip_name=chip.name,
+        start_ps=np.asarray(start, dtype=np.int64),
+        end_ps=np.asarray(end, dtype=np.int64),
+        busy_ps=busy,
+        wait_ps=np.asarray(wait, dtype=np.int64),
+        cause=np.asarray(cause, dtype=np.uint8),
+        track=costs.track[trace.signature],
+        tracks=_ENGINES + _QUEUES,
+        launch_ps=_launch_ps(chip, options.lnc),
+        left_out=LEFT_OUT,
+    )
+
+
+def _zeros(count: int, plain: bool) -> Any:
+    """Lists are fastest for the interpreter, arrays for numba."""
+    return [0] * count if plain else np.zeros(count, dtype=np.int64)
+
+
+def _launch_ps(chip: Chip, lnc: int) -> int:
+    if chip.launch is None:
+        return 0
+    figure = chip.launch.lnc1 if lnc == 1 else chip.launch.lnc2
+    return round(figure.value * _PS_PER_S)
+
+
+@dataclass(frozen=True, slots=True)
+class _Costs:
+    """Per signature: engine index, DMA queue (-1 for none), times in ps, track, table number."""
+
+    engine: Column
+    queue: Column
+    occupancy_ps: Column
+    latency_ps: Column
+    issue_ps: Column
+    track: Column
+    table: Column
+
+    @staticmethod
+    def of(signatures: Any, chip: Chip) -> _Costs:
+        works = [work_of(signature, chip) for signature in signatures]
+        tables = {name: number for number, name in enumerate(["", *{w.table for w in works} - {""}])}
+        queue = [_queue(signature) for signature in signatures]
+        engine = [
+            _ENGINES.index(_issuing_engine(signature)) if signature.engine != "unknown" else 0
+            for signature in signatures
+        ]
+        track = [
+            len(_ENGINES) + q if q >= 0 else e for q, e in zip(queue, engine, strict=True)
+        ]
+
+        def ps(values: Any) -> Column:
+            return np.array([round(v * _PS_PER_S) for v in values], dtype=np.int64)
+
+        return _Costs(
+            engine=np.array(engine, dtype=np.int64),
+            queue=np.array(queue, dtype=np.int64),
+            occupancy_ps=ps(w.occupancy_s for w in works),
+            latency_ps=ps(w.latency_s for w in works),
+            issue_ps=ps(w.issue_s for w in works),
+            track=np.array(track, dtype=np.uint8),
+            table=np.array([tables[w.table] for w in works], dtype=np.int64),
+        )
+
+
+def _issuing_engine(signature: Signature) -> str:
+    """For a DMA the engine whose descriptor generator starts it, else the engine itself."""
+    if signature.engine == Engine.dma.name:
+        return str(signature.params.get("trigger", Engine.gpsimd.name))
+    return signature.engine
+
+
+def _queue(signature: Signature) -> int:
+    """DMA queue by direction, or -1 for an instruction that is no DMA."""
+    if signature.engine != Engine.dma.name:
+        return -1
+    reads_hbm = any(
+        kind.space == "hbm" for name, kind in signature.operands.items()
+        if name not in signature.writes
+    )  # fmt: skip
+    writes_hbm = any(signature.operands[name].space == "hbm" for name in signature.writes)
+    if reads_hbm:
+        return 3 if writes_hbm else 0
+    return 1 if writes_hbm else 2
+
+
+def _table_loads(trace: Trace, costs: _Costs, core: NeuronCore) -> Column:
+    """Per row: time to load ScalarE's table where a row needs another one than the last row."""
+    extra = np.zeros(trace.num_rows, dtype=np.int64)
+    table = costs.table[trace.signature] if trace.num_rows else extra
+    rows = np.flatnonzero(table)
+    if len(rows):
+        changed = np.empty(len(rows), dtype=bool)
+        changed[0] = True
+        np.not_equal(table[rows[1:]], table[rows[:-1]], out=changed[1:])
+        extra[rows[changed]] = round(core.scalar.activation_table_load.value * _PS_PER_S)
+    return extra
+
+
+def overlaps(ranges: Column) -> tuple[Column, Column]:
+    """For each memory range the numbers of all ranges that share a byte with it.
+
+    ranges: int64[r, 5] as in `Trace.ranges`. Returns (end: int64[r], numbers: int64[m]): range i
+    overlaps numbers[end[i-1]:end[i]].
+    """
+    count = len(ranges)
+    owners: list[Column] = []
+    others: list[Column] = []
+    for space in np.unique(ranges[:, 0]) if count else ():
+        members = np.flatnonzero(ranges[:, 0] == space)
+        order = members[np.argsort(ranges[members, 3], kind="stable")]
+        low, high = ranges[order, 3], ranges[order, 4]
+        # Ranges before `first` end before any later one starts, because `reach` only grows.
+        reach = np.maximum.accumulate(high)
+        last = np.searchsorted(low, high, side="left")
+        first = np.searchsorted(reach, low, side="right")
+        width = last - first
+        owner = np.repeat(order, width)
+        shift = np.arange(width.sum()) - np.repeat(np.cumsum(width) - width, width)
+        other = order[np.repeat(first, width) + shift]
+        hit = (
+            (ranges[other, 4] > ranges[owner, 3])
+            & (ranges[other, 1] < ranges[owner, 2])
+            & (ranges[other, 2] > ranges[owner, 1])
+        )
+        owners.append(owner[hit])
+        others.append(other[hit])
+    if not owners:
+        return np.zeros(count, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    owner, other = np.concatenate(owners), np.concatenate(others)
+    order = np.argsort(owner, kind="stable")
+    ends = np.cumsum(np.bincount(owner, minlength=count)).astype(np.int64)
+    return ends, other[order].astype(np.int64)
+
+
+def _use_numba(options: TimingOptions) -> bool:
+    if options.compiled == "never":
+        return False
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        if options.compiled == "always":
+            raise
+        return False
+    return True
+
+
+@cache
+def _compiled_schedule() -> Callable[..., Any]:
+    import numba
+
+    return numba.njit(cache=True)(_schedule)  # type: ignore[no-any-return]
+
+
+def _schedule(
+    signature: Any, access: Any, access_end: Any, overlap_end: Any, overlap: Any,
+    engine: Any, queue: Any, occupancy: Any, latency: Any, issue: Any, table: Any,
+    written: Any, writer: Any, read_until: Any, reader: Any,
+    start: Any, end: Any, wait: Any, cause: Any,
+    semaphore: int, trigger: int, completion: int, buffer_cause: int, dma_busy_cause: int,
+) -> None:  # fmt: skip
+    """The scoreboard; plain Python and numba run the same lines. Times in ps.
+
+    Per range: written (when its last write is visible), writer, read_until, reader.
+    Filled per row: start, end, wait, cause.
+    """
+    rows = len(signature)
+    engine_free = [0] * 6
+    generator_free = [0] * 6
+    queue_free = [0] * 4
+    dma_free = 0
+    gap_start = 0
+    gap_end = 0
+    begin = 0
+    for row in range(rows):
+        kind = signature[row]
+        unit = engine[kind]
+        lane = queue[kind]
+        me = 3 if lane >= 0 else unit
+        stop = access_end[row]
+        ready = 0
+        why = 0
+        for position in range(begin, stop):
+            item = access[position]
+            number = item >> 1
+            is_write = item & 1
+            first = overlap_end[number - 1] if number > 0 else 0
+            for other in range(first, overlap_end[number]):
+                touched = overlap[other]
+                if written[touched] > 0 and not (is_write and writer[touched] == me and lane < 0):
+                    time = written[touched]
+                    if writer[touched] != me and writer[touched] != 3:
+                        time += semaphore
+                    if time > ready:
+                        ready = time
+                        why = buffer_cause if is_write else writer[touched] + 1
+                if is_write and reader[touched] != me + 1:
+                    time = read_until[touched]
+                    if time > 0:
+                        time += semaphore
+                    if time > ready:
+                        ready = time
+                        why = buffer_cause
+        if lane >= 0:
+            free = queue_free[lane]
+            if generator_free[unit] > free:
+                free = generator_free[unit]
+            at = ready if ready > free else free
+            generator_free[unit] = at + issue[kind]
+            queue_free[lane] = at
+            go = at + trigger
+            earliest = go if go > gap_start else gap_start
+            if earliest + occupancy[kind] <= gap_end:
+                go = earliest
+                gap_start = go + occupancy[kind]
+            elif dma_free > go:
+                go = dma_free
+                dma_free = go + occupancy[kind]
+                why = dma_busy_cause
+            else:
+                # A late transfer leaves the engines idle; one of another queue may go before it.
+                gap_start = dma_free
+                gap_end = go
+                dma_free = go + occupancy[kind]
+            wait[row] = go - trigger - free
+            done = go + occupancy[kind] + latency[kind] + completion
+            start[row] = go
+            busy_until = go + occupancy[kind] + latency[kind]
+        else:
+            free = engine_free[unit]
+            at = ready if ready > free else free
+            busy_until = at + occupancy[kind] + table[row]
+            engine_free[unit] = busy_until
+            done = busy_until + latency[kind]
+            start[row] = at
+            wait[row] = at - free
+        if wait[row] <= 0:
+            wait[row] = 0
+            why = 0
+        cause[row] = why
+        end[row] = done
+        for position in range(begin, stop):
+            item = access[position]
+            number = item >> 1
+            if item & 1:
+                written[number] = done
+                writer[number] = me
+            elif busy_until > read_until[number]:
+                # Two readers on different engines: the later end decides; 0 means "several".
+                reader[number] = me + 1 if reader[number] in (0, me + 1) else -1
+                read_until[number] = busy_until
+        begin = stop

@@ -1,0 +1,163 @@
+"""Knows what was executed: one row per instruction in program order, in NumPy columns, no time.
+
+A Trace can be saved, loaded and timed on any chip of its family without executing again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rainshadow.errors import InputError, SourceLine
+from rainshadow.isa.instruction import OperandKind, Signature
+
+Column = np.ndarray[Any, np.dtype[Any]]
+FORMAT_VERSION = 1
+
+#: Address spaces of `Trace.ranges`, by number.
+SPACES = ("sbuf", "psum", "hbm")
+
+
+@dataclass(frozen=True, slots=True)
+class TraceLine:
+    """A line of the user's kernel and the function it stands in."""
+
+    source: SourceLine
+    function: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """The executed instructions of one kernel launch on one core.
+
+    signature: int32[n], index into `signatures`.  line: int32[n], index into `lines`.
+    access: int32[m], what each row touches: range number * 2, + 1 where it writes; row i owns
+    access[access_end[i-1]:access_end[i]].  access_end: int32[n].
+    ranges: int64[r, 5]: space (index into SPACES), first and end partition, first and end byte.
+    peak_bytes: largest use of each space (per partition for sbuf and psum).
+    chip: the machine whose rules the kernel was checked against.
+    """
+
+    kernel: str
+    chip: str
+    signature: Column
+    line: Column
+    access: Column
+    access_end: Column
+    ranges: Column
+    signatures: Sequence[Signature]
+    lines: Sequence[TraceLine]
+    peak_bytes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.signature)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the row columns (the tables of signatures, lines and ranges not counted)."""
+        columns = (self.signature, self.line, self.access, self.access_end)
+        return sum(column.nbytes for column in columns)
+
+    @property
+    def scopes(self) -> list[str]:
+        """Names of the functions that issued instructions, in order of first use."""
+        return list(dict.fromkeys(line.function for line in self.lines))
+
+    @property
+    def scope(self) -> Column:
+        """int32[n]: index into `scopes` of the function that issued each row."""
+        position = {name: index for index, name in enumerate(self.scopes)}
+        of_line = np.array([position[line.function] for line in self.lines], dtype=np.int32)
+        return of_line[self.line] if len(of_line) else np.zeros(0, dtype=np.int32)
+
+    def count_by_signature(self) -> Column:
+        """int64[s]: how often each signature was executed."""
+        return np.bincount(self.signature, minlength=len(self.signatures))
+
+    def total(self, value_of: Any) -> int:
+        """Sum of `value_of(signature)` over all rows."""
+        counts = self.count_by_signature()
+        return sum(
+            int(count) * int(value_of(signature))
+            for count, signature in zip(counts, self.signatures, strict=True)
+        )
+
+    @property
+    def flops(self) -> int:
+        """Useful matmul floating-point operations (2 per multiply-add)."""
+        return self.total(lambda signature: signature.flops)
+
+    def moved_bytes(self, space: str, *, written: bool) -> int:
+        """Bytes written to, or read from, "sbuf", "psum" or "hbm"."""
+        return self.total(lambda signature: signature.moved_bytes(space, written=written))
+
+    def save(self, path: Path) -> None:
+        """Write an .npz that `load` reads; complete or not at all."""
+        header = {
+            "version": FORMAT_VERSION,
+            "kernel": self.kernel,
+            "chip": self.chip,
+            "signatures": [asdict(signature) for signature in self.signatures],
+            "lines": [asdict(line) for line in self.lines],
+            "peak_bytes": self.peak_bytes,
+        }
+        text = json.dumps(header, sort_keys=True).encode()
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                np.savez_compressed(
+                    stream,
+                    header=np.frombuffer(text, dtype=np.uint8),
+                    signature=self.signature,
+                    line=self.line,
+                    access=self.access,
+                    access_end=self.access_end,
+                    ranges=self.ranges,
+                )
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    @staticmethod
+    def load(path: Path) -> Trace:
+        """Read what `save` wrote.
+
+        Errors: `InputError` if the file is no trace or of another format version.
+        """
+        try:
+            with np.load(path) as data:
+                columns = {name: data[name] for name in data.files}
+            header = json.loads(columns.pop("header").tobytes())
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path} is not a trace: {error}") from error
+        if header["version"] != FORMAT_VERSION:
+            raise InputError(
+                f"{path} has trace format {header['version']}", allowed=str(FORMAT_VERSION)
+            )
+        return Trace(
+            kernel=header["kernel"],
+            chip=header["chip"],
+            signatures=[_signature(entry) for entry in header["signatures"]],
+            lines=[
+                TraceLine(SourceLine(**entry["source"]), entry["function"])
+                for entry in header["lines"]
+            ],
+            peak_bytes=header["peak_bytes"],
+            **columns,
+        )
+
+
+def _signature(entry: dict[str, Any]) -> Signature:
+    operands = {name: OperandKind(**kind) for name, kind in entry["operands"].items()}
+    return Signature(
+        entry["opcode"], entry["engine"], operands, tuple(entry["writes"]), entry["params"]
+    )

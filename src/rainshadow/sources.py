@@ -1,0 +1,69 @@
+"""Knows what a figure is: a value with its source, grade and range; and which figures were used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Grade = Literal["measured", "stated", "derived", "assumed"]
+GRADES: tuple[Grade, ...] = ("measured", "stated", "derived", "assumed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """What another source says of the same figure."""
+
+    value: float
+    text: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One number of the data files.
+
+    value: in SI.  text: as the source writes it.  dimension: "B/s", "Hz", "count"...
+    source: key in data/sources.toml.  grade: measured, stated (by the maker), derived (a formula
+    over named figures) or assumed.  low, high: the range, in SI; equal to value where none.
+    """
+
+    value: float
+    text: str
+    dimension: str
+    source: str
+    grade: Grade
+    low: float
+    high: float
+    note: str = ""
+    alternatives: Sequence[Alternative] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """One figure that an answer used, and for what."""
+
+    what: str
+    figure: Figure
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The figures an answer used, in order of first use."""
+
+    _rows: dict[str, LedgerRow] = field(default_factory=dict)
+
+    def use(self, figure: Figure, what: str) -> float:
+        """The figure's value; what: e.g. "trainium2 HBM bandwidth"."""
+        self._rows.setdefault(what, LedgerRow(what, figure))
+        return figure.value
+
+    def rows(self) -> tuple[LedgerRow, ...]:
+        """All uses so far."""
+        return tuple(self._rows.values())
+
+    @property
+    def grade(self) -> Grade:
+        """The weakest grade among the figures used; "measured" if none were."""
+        ranks = [GRADES.index(row.figure.grade) for row in self._rows.values()]
+        return GRADES[max(ranks, default=0)]
