@@ -1,4 +1,4 @@
-"""Knows units: reads "2.9 TB/s" into SI once, and prints SI for people. No other module converts."""
+"""Knows units: reads "2.9 TB/s" into SI, and prints SI for people. No other module converts."""
 
 from __future__ import annotations
 
@@ -49,13 +49,15 @@ _QUANTITY = re.compile(r"^\s*([-+]?[0-9][0-9_,]*(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)
 
 
 def parse_quantity(text: str | float, dimension: str) -> float:
-    """"2.9 TB/s" -> 2.9e12 for dimension "B/s".
+    """ "2.9 TB/s" -> 2.9e12 for dimension "B/s".
 
     Errors: `InputError` if the text is no quantity or of another dimension.
     """
     match = _QUANTITY.match(str(text))
     if match is None:
-        raise InputError(f"{text!r} is not a quantity", allowed=f"a number and a unit of {dimension}")
+        raise InputError(
+            f"{text!r} is not a quantity", allowed=f"a number and a unit of {dimension}"
+        )
     number = float(match.group(1).replace(",", "").replace("_", ""))
     known = UNITS.get(match.group(2))
     if known is None or known[0] != dimension:

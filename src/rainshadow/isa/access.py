@@ -14,6 +14,7 @@ import numpy as np
 from rainshadow import dtypes
 from rainshadow.errors import NkiValidationError, OutOfBoundsError
 from rainshadow.isa.memory import Buffer, Space
+from rainshadow.isa.strides import merge_axes, reshape_strides
 
 
 class DynamicSlice:
@@ -259,7 +260,7 @@ class AccessPattern:
                     strides.append(stride)
                     continue
                 start, count, step = self._resolve(index, axis, extent)
-            elif kind is DynamicSlice:
+            elif isinstance(index, DynamicSlice):
                 start, count, step = self._check_window(
                     int(index.start), int(index.size), 1, axis, extent
                 )
@@ -373,9 +374,7 @@ class AccessPattern:
             )
         if dims[0] != 0:
             self._guard_partition(0, "permute")
-        return self._with(
-            tuple(self.shape[d] for d in dims), tuple(self.strides[d] for d in dims)
-        )
+        return self._with(tuple(self.shape[d] for d in dims), tuple(self.strides[d] for d in dims))
 
     def broadcast(self, dim: int, size: int) -> AccessPattern:
         """Repeat an axis of size 1 `size` times (stride 0)."""
@@ -548,56 +547,3 @@ class AccessPattern:
     def __repr__(self) -> str:
         label = self.buffer_.name or "tensor"
         return f"<{label} {self.dtype}{list(self.shape)} in {self.buffer_.space.value}>"
-
-
-def merge_axes(axes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """(extent, stride) pairs with neighbours merged where memory allows; size-1 axes dropped."""
-    merged: list[tuple[int, int]] = []
-    for extent, stride in axes:
-        if extent == 1:
-            continue
-        if merged and merged[-1][1] == stride * extent:
-            merged[-1] = (merged[-1][0] * extent, stride)
-        else:
-            merged.append((extent, stride))
-    return merged
-
-
-def reshape_strides(
-    shape: Sequence[int], strides: Sequence[int], new_shape: Sequence[int]
-) -> tuple[int, ...] | None:
-    """Strides of `new_shape` over the same elements in the same order, or None if none exist."""
-    size, new_size = 1, 1
-    for extent in shape:
-        size *= extent
-    for extent in new_shape:
-        new_size *= extent
-    if size != new_size:
-        return None
-    groups = merge_axes(list(zip(shape, strides, strict=True)))
-    result: list[int] = []
-    group = len(groups) - 1
-    left, stride = groups[group] if groups else (1, 1)
-    for extent in reversed(new_shape):
-        if extent == 1:
-            result.append(stride)
-            continue
-        while left == 1 and group > 0:
-            group -= 1
-            left, stride = groups[group]
-        if left % extent:
-            return None
-        result.append(stride)
-        left //= extent
-        stride *= extent
-    return tuple(reversed(result))
-
-
-def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
-    """Row-major strides in elements."""
-    strides: list[int] = []
-    stride = 1
-    for extent in reversed(shape):
-        strides.append(stride)
-        stride *= extent
-    return tuple(reversed(strides))

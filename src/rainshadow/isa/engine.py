@@ -1,4 +1,4 @@
-"""Knows the engines of a NeuronCore and their names; how fast each one is lives in the machine data.
+"""Knows the engines of a NeuronCore and their names; how fast each is lives in the machine data.
 
 Source of the names: AWS Neuron docs 2.32, nki.isa `engine` enum.
 """

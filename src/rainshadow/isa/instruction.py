@@ -207,6 +207,9 @@ def make_signature(instr: Instruction) -> Signature:
         value = getattr(instr, name)
         if isinstance(value, AccessPattern):
             operands[name] = describe_operand(value)
+        elif isinstance(value, tuple):
+            for index, item in enumerate(value):
+                operands[f"{name}{index}"] = describe_operand(item)
     params = {name: _plain(getattr(instr, name)) for name in cls.PARAMS}
     writes = tuple(name for name in cls.WRITES if name in operands)
     return Signature(cls.opcode, instr.engine.name, operands, writes, params)

@@ -47,18 +47,18 @@ class ActivationFunction:
 
 
 def _abs_max(a: Any, b: Any, out: Array | None = None) -> Array:
-    return np.maximum(np.abs(a), np.abs(b), out=out)  # type: ignore[no-any-return]
+    return np.maximum(np.abs(a), np.abs(b), out=out)
 
 
 def _abs_min(a: Any, b: Any, out: Array | None = None) -> Array:
-    return np.minimum(np.abs(a), np.abs(b), out=out)  # type: ignore[no-any-return]
+    return np.minimum(np.abs(a), np.abs(b), out=out)
 
 
 def _logical(function: Callable[..., Any]) -> Callable[..., Array]:
     def apply(a: Any, b: Any, out: Array | None = None) -> Array:
         result = function(np.asarray(a) != 0, np.asarray(b) != 0).astype(np.float32)
         if out is None:
-            return result  # type: ignore[no-any-return]
+            return result
         out[...] = result
         return out
 
@@ -68,7 +68,7 @@ def _logical(function: Callable[..., Any]) -> Callable[..., Array]:
 def _compare(function: Callable[..., Any]) -> Callable[..., Array]:
     def apply(a: Any, b: Any, out: Array | None = None) -> Array:
         if out is None:
-            return function(a, b).astype(np.float32)  # type: ignore[no-any-return]
+            return function(a, b).astype(np.float32)
         out[...] = function(a, b)
         return out
 
@@ -87,7 +87,7 @@ def _rsqrt(x: Any, b: Any = None, out: Array | None = None) -> Array:
 
 
 def _power(a: Any, b: Any, out: Array | None = None) -> Array:
-    return np.power(a, b, out=out)  # type: ignore[no-any-return]
+    return np.power(a, b, out=out)
 
 
 def _alu(name: str, kind: str, function: Callable[..., Any]) -> AluOperator:
@@ -132,8 +132,17 @@ ALU_OPERATORS: dict[str, AluOperator] = {
 }
 
 #: Same operator, NumPy's or the older NKI's spelling.
-ALIASES = {"mult": "multiply", "max": "maximum", "min": "minimum", "pow": "power", "sub": "subtract",
-           "amax": "maximum", "amin": "minimum", "sum": "add", "remainder": "mod"}  # fmt: skip
+ALIASES = {
+    "mult": "multiply",
+    "max": "maximum",
+    "min": "minimum",
+    "pow": "power",
+    "sub": "subtract",
+    "amax": "maximum",
+    "amin": "minimum",
+    "sum": "add",
+    "remainder": "mod",
+}
 
 
 def _sigmoid(x: Array) -> Array:
@@ -149,17 +158,17 @@ _SIGMOID_SCALE = np.float32(1.702)
 
 
 def _gelu(x: Array) -> Array:
-    return 0.5 * x * (1 + erf(x * _INVERSE_SQRT2))  # type: ignore[no-any-return]
+    return 0.5 * x * (1 + erf(x * _INVERSE_SQRT2))
 
 
 def _gelu_dx(x: Array) -> Array:
     density = np.exp(-0.5 * x * x) * np.float32(1 / math.sqrt(2 * math.pi))
-    return 0.5 * (1 + erf(x * _INVERSE_SQRT2)) + x * density  # type: ignore[no-any-return]
+    return 0.5 * (1 + erf(x * _INVERSE_SQRT2)) + x * density
 
 
 def _gelu_tanh(x: Array) -> Array:
     inner = _SQRT_2_OVER_PI * (x + _TANH_CUBIC * x * x * x)
-    return 0.5 * x * (1 + np.tanh(inner))  # type: ignore[no-any-return]
+    return 0.5 * x * (1 + np.tanh(inner))
 
 
 def _gelu_sigmoid(x: Array) -> Array:
@@ -181,7 +190,7 @@ def _softplus(x: Array) -> Array:
 
 
 def _erf_dx(x: Array) -> Array:
-    return np.float32(2 / math.sqrt(math.pi)) * np.exp(-x * x)  # type: ignore[no-any-return]
+    return np.float32(2 / math.sqrt(math.pi)) * np.exp(-x * x)
 
 
 def _function(name: str, function: Callable[[Array], Array], table: str | None = None) -> Any:

@@ -127,3 +127,15 @@ def require_no_gpsimd_psum(opcode: str, engine: Engine, **operands: Any) -> None
                 allowed="SBUF operands on GpSimdE",
                 fix="use engine=nisa.engine.vector, or copy to SBUF first",
             )
+
+
+def require_affine_pattern(opcode: str, pattern: Any, dst: AccessPattern) -> None:
+    """At most 4 axes whose counts multiply to dst's elements per partition."""
+    count = 1
+    for _, extent in pattern:
+        count *= extent
+    if len(pattern) > 4 or count != dst.elements:
+        raise NkiValidationError(
+            f"{opcode}: pattern {pattern} generates {count} values per partition",
+            allowed=f"at most 4 axes and {dst.elements} values, as dst has",
+        )

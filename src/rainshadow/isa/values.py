@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rainshadow.errors import OutOfBoundsError
 from rainshadow.isa.access import AccessPattern
 
 Array = np.ndarray[Any, Any]
@@ -41,3 +42,41 @@ def write(dst: AccessPattern, values: Array) -> None:
         values = np.clip(np.rint(values.astype(np.float64)), info.min, info.max)
     with np.errstate(over="ignore", invalid="ignore"):
         target[...] = values
+
+
+def all_rows(view: AccessPattern) -> Array:
+    """Every row that an indirect view's index may pick, as an array of shape (rows, ...)."""
+    indirection = view.indirection
+    assert indirection is not None, "only indirect views pick rows"
+    direct = AccessPattern(
+        view.buffer_,
+        view.dtype,
+        (indirection.limit, *view.shape[1:]),
+        (indirection.stride, *view.strides[1:]),
+        view.offset,
+    )
+    return direct.array
+
+
+def selected_rows(view: AccessPattern, opcode: str, *, skip: bool) -> tuple[Array, Array]:
+    """(row numbers, which of them are inside) of an indirect view.
+
+    Errors: `OutOfBoundsError` for an index outside, unless `skip`.
+    """
+    indirection = view.indirection
+    assert indirection is not None, "only indirect views pick rows"
+    rows = indirection.index.array.reshape(-1).astype(np.int64)
+    keep = (rows >= 0) & (rows < indirection.limit)
+    if not skip and not keep.all():
+        raise OutOfBoundsError(
+            f"{opcode}: index {int(rows[~keep][0])} into {view.name or 'a tensor'}",
+            allowed=f"0..{indirection.limit - 1}",
+            fix="mend the index, or pass oob_mode=nisa.oob_mode.skip",
+        )
+    return rows, keep
+
+
+def indirect_rows(view: AccessPattern, opcode: str) -> tuple[Array, Array]:
+    """(row numbers, all rows) of an indirect view whose indices are all inside."""
+    rows, _ = selected_rows(view, opcode, skip=False)
+    return rows, all_rows(view)

@@ -116,7 +116,7 @@ class Psum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeuronCore:
-    """One core; count: cores per chip. semaphore_latency: one engine's signal to another's start."""
+    """One core; count: cores per chip; semaphore_latency: signal of one engine to another."""
 
     count: Figure = quantity("count")
     partitions: Figure = quantity("count")

@@ -13,17 +13,22 @@ from rainshadow.isa.access import AccessPattern as NkiTensor
 from rainshadow.isa.engine import Engine as engine
 from rainshadow.isa.instruction import Instruction
 from rainshadow.isa.instructions.activation import Activation
+from rainshadow.isa.instructions.affine_select import AffineSelect
+from rainshadow.isa.instructions.dma_compute import DmaCompute
 from rainshadow.isa.instructions.dma_copy import DmaCopy
+from rainshadow.isa.instructions.dma_transpose import DmaTranspose
+from rainshadow.isa.instructions.iota import Iota
 from rainshadow.isa.instructions.memset import Memset
 from rainshadow.isa.instructions.nc_matmul import NcMatmul
 from rainshadow.isa.instructions.nc_transpose import NcTranspose
 from rainshadow.isa.instructions.reciprocal import Reciprocal
 from rainshadow.isa.instructions.scalar_tensor_tensor import ScalarTensorTensor
 from rainshadow.isa.instructions.tensor_copy import TensorCopy
+from rainshadow.isa.instructions.tensor_copy_predicated import TensorCopyPredicated
 from rainshadow.isa.instructions.tensor_reduce import TensorReduce
 from rainshadow.isa.instructions.tensor_scalar import TensorScalar
 from rainshadow.isa.instructions.tensor_tensor import TensorTensor
-from rainshadow.isa.operators import activation_function, alu_operator
+from rainshadow.isa.operators import ALU_OPERATORS, activation_function, alu_operator
 from rainshadow.sim.recorder import active_recorder
 
 __all__ = ["NkiTensor", "NkiValidationError", "engine"]
@@ -35,7 +40,7 @@ gpsimd_engine = engine.gpsimd
 unknown_engine = engine.unknown
 
 
-class reduce_cmd(Enum):  # noqa: N801 - AWS's name
+class reduce_cmd(Enum):
     """What an instruction does with its engine's accumulator registers."""
 
     idle = 0
@@ -45,7 +50,7 @@ class reduce_cmd(Enum):  # noqa: N801 - AWS's name
     load_reduce = 4
 
 
-class dge_mode(Enum):  # noqa: N801
+class dge_mode(Enum):
     """Who generates a DMA's descriptors."""
 
     unknown = 0
@@ -54,21 +59,21 @@ class dge_mode(Enum):  # noqa: N801
     none = 3
 
 
-class oob_mode(Enum):  # noqa: N801
+class oob_mode(Enum):
     """What an indirect access past the end does."""
 
     error = 0
     skip = 1
 
 
-class matmul_perf_mode(Enum):  # noqa: N801
+class matmul_perf_mode(Enum):
     """Matmul performance modes."""
 
     none = "none"
     double_row = "double_row"
 
 
-class nc_version(Enum):  # noqa: N801
+class nc_version(Enum):
     """NeuronCore generations."""
 
     gen2 = 2
@@ -139,9 +144,7 @@ def nc_matmul(
     """dst (+)= stationary.T @ moving. accumulate=None: add, except at a first write to dst."""
     if accumulate is None:
         accumulate = active_recorder().continue_accumulation(dst)
-    _issue(
-        NcMatmul(dst, stationary, moving, bool(accumulate), is_transpose, perf_mode.value)
-    )
+    _issue(NcMatmul(dst, stationary, moving, bool(accumulate), is_transpose, perf_mode.value))
 
 
 def nc_transpose(
@@ -256,3 +259,79 @@ def activation_reduce(
 ) -> None:
     """activation with its sum along the free axes."""
     activation(dst, op, data, bias, scale, reduce_op, reduce_res)
+
+
+def iota(
+    dst: NkiTensor,
+    pattern: Any,
+    offset: int = 0,
+    channel_multiplier: int = 0,
+    name: str | None = None,
+) -> None:
+    """dst[p, i] = offset + p * channel_multiplier + pattern(i)."""
+    _issue(Iota(dst, _pattern(pattern), offset, channel_multiplier))
+
+
+def _pattern(pattern: Any) -> tuple[tuple[int, int], ...]:
+    return tuple((int(step), int(count)) for step, count in pattern)
+
+
+def affine_select(
+    dst: NkiTensor,
+    pattern: Any,
+    channel_multiplier: int,
+    on_true_tile: NkiTensor,
+    on_false_value: float,
+    cmp_op: Any = ALU_OPERATORS["equal"],
+    offset: int = 0,
+    name: str | None = None,
+) -> None:
+    """dst = on_true_tile where cmp_op(offset + p * channel_multiplier + pattern, 0)."""
+    operator = cmp_op if cmp_op is ALU_OPERATORS["equal"] else alu_operator(cmp_op)
+    _issue(
+        AffineSelect(
+            dst, _pattern(pattern), channel_multiplier, on_true_tile, on_false_value, operator,
+            offset,
+        )
+    )  # fmt: skip
+
+
+def tensor_copy_predicated(
+    dst: NkiTensor,
+    src: Any,
+    predicate: NkiTensor,
+    reverse_pred: bool = False,
+    name: str | None = None,
+) -> None:
+    """dst = src where predicate."""
+    _issue(TensorCopyPredicated(dst, src, predicate, reverse_pred))
+
+
+def dma_transpose(
+    dst: NkiTensor,
+    src: NkiTensor,
+    axes: Any = None,
+    priority: Any = None,
+    dge_mode: dge_mode = dge_mode.unknown,
+    oob_mode: oob_mode = oob_mode.error,
+    name: str | None = None,
+) -> None:
+    """dst = src with first and last axes exchanged."""
+    _issue(DmaTranspose(dst, src, _trigger(unknown_engine, dge_mode)))
+
+
+def dma_compute(
+    dst: NkiTensor,
+    srcs: Any,
+    reduce_op: Any,
+    scales: Any = None,
+    unique_indices: bool = True,
+    oob_mode: oob_mode = oob_mode.error,
+    name: str | None = None,
+) -> None:
+    """dst = sum of srcs."""
+    if alu_operator(reduce_op).name != "add":
+        raise NkiValidationError("dma_compute: reduce_op", allowed="nl.add")
+    if scales is not None and any(scale != 1.0 for scale in scales):
+        raise NkiValidationError(f"dma_compute: scales {scales}", allowed="1.0 for every source")
+    _issue(DmaCompute(dst, tuple(srcs), len(srcs)))

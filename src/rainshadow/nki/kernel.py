@@ -196,7 +196,9 @@ def _holds_array(value: Any) -> bool:
 
 def _bind_array(recorder: Recorder, value: np.ndarray[Any, Any], name: str) -> AccessPattern:
     if value.size == 0:
-        raise NkiValidationError(f"argument {name} has shape {value.shape}", allowed="no empty axes")
+        raise NkiValidationError(
+            f"argument {name} has shape {value.shape}", allowed="no empty axes"
+        )
     if value.ndim == 0:
         value = value.reshape(1)
     if any(stride < 0 for stride in value.strides):

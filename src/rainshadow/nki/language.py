@@ -40,9 +40,7 @@ def zeros(shape: Any, dtype: Any, buffer: Any = sbuf, name: str = "") -> NkiTens
     return full(shape, 0.0, dtype, buffer, name)
 
 
-def full(
-    shape: Any, fill_value: Any, dtype: Any, buffer: Any = sbuf, name: str = ""
-) -> NkiTensor:
+def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = sbuf, name: str = "") -> NkiTensor:
     """A new tensor of one value."""
     from rainshadow.nki import isa
 

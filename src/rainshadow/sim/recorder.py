@@ -18,9 +18,10 @@ import numpy as np
 
 from rainshadow import dtypes
 from rainshadow.errors import InputError, NkiValidationError, SourceLine
-from rainshadow.isa.access import AccessPattern, contiguous_strides
+from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.instruction import ACCESSORS, Instruction, Signature, make_signature
 from rainshadow.isa.memory import Buffer, Space
+from rainshadow.isa.strides import contiguous_strides
 from rainshadow.machine import Chip, NeuronCore
 from rainshadow.sim.fast import FAST_PATHS
 from rainshadow.sim.memory import Arena, Memories
@@ -118,7 +119,7 @@ class Recorder:
             storage.fill(_NAN_BYTE)
         elif self.options.uninitialized == "zero":
             storage.fill(0)
-        return storage  # type: ignore[no-any-return]
+        return storage
 
     def _release(self, buffer: Buffer) -> None:
         self.memories.arena_of(buffer).release(buffer.address)
@@ -153,8 +154,8 @@ class Recorder:
             cls,
             instr.engine,
             accessors.params(instr),
-            tuple([v.kind() if type(v) is AccessPattern else type(v) for v in writes]),
-            tuple([v.kind() if type(v) is AccessPattern else type(v) for v in reads]),
+            tuple([_kind(v) for v in writes]),
+            tuple([_kind(v) for v in reads]),
         )
         signature = self._signature_ids.get(key)
         if signature is None:
@@ -274,6 +275,12 @@ class Recorder:
             lines=tuple(self._lines),
             peak_bytes=self.memories.peaks(),
         )
+
+
+def _kind(value: Any) -> Any:
+    if type(value) is AccessPattern:
+        return value.kind()
+    return tuple(map(_kind, value)) if type(value) is tuple else type(value)
 
 
 def _column(values: array[int]) -> np.ndarray[Any, Any]:

@@ -61,20 +61,23 @@ def time_trace(trace: Trace, chip: Chip, options: TimingOptions | None = None) -
     costs = _Costs.of(trace.signatures, chip)
     table_ps = _table_loads(trace, costs, core)
     overlap_end, overlap = overlaps(trace.ranges)
-    run = _compiled_schedule() if _use_numba(options) else _schedule
+    plain = not _use_numba(options)
+    run: Callable[..., None] = _schedule if plain else _compiled(_schedule)
     arrays = (
         trace.signature, trace.access, trace.access_end, overlap_end, overlap,
         costs.engine, costs.queue, costs.occupancy_ps, costs.latency_ps, costs.issue_ps, table_ps,
     )  # fmt: skip
-    if run is _schedule:
-        arrays = tuple(column.tolist() for column in arrays)  # type: ignore[assignment]
+    columns: Any = tuple(column.tolist() for column in arrays) if plain else arrays
     semaphore_ps = round(core.semaphore_latency.value * _PS_PER_S)
     trigger_ps = round(core.dma.trigger_latency.value * _PS_PER_S)
     completion_ps = round(core.dma.completion_latency.value * _PS_PER_S)
-    state = [_zeros(len(trace.ranges), run is _schedule) for _ in range(4)]
-    result = [_zeros(trace.num_rows, run is _schedule) for _ in range(4)]
+    state = [_zeros(len(trace.ranges), plain) for _ in range(4)]
+    result = [_zeros(trace.num_rows, plain) for _ in range(4)]
+    idle = _zeros(3 * (_TRANSFER + 1), plain)
+    steps = (_book, _ready_at, _mark)
+    parts = steps if plain else tuple(_compiled(step) for step in steps)
     run(
-        *arrays, *state, *result, semaphore_ps, trigger_ps, completion_ps,
+        *parts, idle, *columns, *state, *result, semaphore_ps, trigger_ps, completion_ps,
         _BUFFER_CAUSE, _DMA_BUSY_CAUSE,
     )  # fmt: skip
     start, end, wait, cause = result
@@ -121,15 +124,15 @@ class _Costs:
     @staticmethod
     def of(signatures: Any, chip: Chip) -> _Costs:
         works = [work_of(signature, chip) for signature in signatures]
-        tables = {name: number for number, name in enumerate(["", *{w.table for w in works} - {""}])}
+        tables = {
+            name: number for number, name in enumerate(["", *{w.table for w in works} - {""}])
+        }
         queue = [_queue(signature) for signature in signatures]
         engine = [
             _ENGINES.index(_issuing_engine(signature)) if signature.engine != "unknown" else 0
             for signature in signatures
         ]
-        track = [
-            len(_ENGINES) + q if q >= 0 else e for q, e in zip(queue, engine, strict=True)
-        ]
+        track = [len(_ENGINES) + q if q >= 0 else e for q, e in zip(queue, engine, strict=True)]
 
         def ps(values: Any) -> Column:
             return np.array([round(v * _PS_PER_S) for v in values], dtype=np.int64)
@@ -228,13 +231,89 @@ def _use_numba(options: TimingOptions) -> bool:
 
 
 @cache
-def _compiled_schedule() -> Callable[..., Any]:
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     import numba
 
-    return numba.njit(cache=True)(_schedule)  # type: ignore[no-any-return]
+    return numba.njit(cache=True)(function)  # type: ignore[no-any-return]
+
+
+#: Resources of `_book`: descriptor generators are numbered like engines, then the DMA engines.
+_TRANSFER = len(_ENGINES)
+
+
+def _book(idle: Any, resource: int, at: int, length: int) -> int:
+    """Reserve `length` on a resource at `at` or later; returns when it starts.
+
+    idle[3r], idle[3r + 1], idle[3r + 2]: when the resource is free for good, and the start and
+    end of the last gap before that: what is ready early may go before what came first but waits.
+    """
+    cell = 3 * resource
+    free, gap_start, gap_end = idle[cell], idle[cell + 1], idle[cell + 2]
+    begin = at if at > gap_start else gap_start
+    if begin + length <= gap_end:
+        idle[cell + 1] = begin + length
+        return int(begin)
+    if at > free:
+        idle[cell + 1] = free
+        idle[cell + 2] = at
+        free = at
+    idle[cell] = free + length
+    return int(free)
+
+
+def _ready_at(
+    begin: int, stop: int, me: int, is_dma: bool, access: Any, overlap_end: Any, overlap: Any,
+    written: Any, writer: Any, read_until: Any, reader: Any, semaphore: int, buffer_cause: int,
+) -> tuple[int, int]:  # fmt: skip
+    """When a row's data are written and its target no longer read, and the cause that decides.
+
+    Results of the same engine need no semaphore, and its own earlier writes and reads no wait:
+    it runs in order. DMA completion carries its own delay.
+    """
+    ready = 0
+    why = 0
+    for position in range(begin, stop):
+        item = access[position]
+        number = item >> 1
+        is_write = item & 1
+        first = overlap_end[number - 1] if number > 0 else 0
+        for other in range(first, overlap_end[number]):
+            touched = overlap[other]
+            same = writer[touched] == me
+            if written[touched] > 0 and not (is_write and same and not is_dma):
+                time = written[touched]
+                if not same and writer[touched] != 3:
+                    time += semaphore
+                if time > ready:
+                    ready = time
+                    why = buffer_cause if is_write else writer[touched] + 1
+            if is_write and read_until[touched] > 0 and reader[touched] != me + 1:
+                time = read_until[touched] + semaphore
+                if time > ready:
+                    ready = time
+                    why = buffer_cause
+    return ready, why
+
+
+def _mark(
+    begin: int, stop: int, me: int, access: Any, done: int, busy_until: int,
+    written: Any, writer: Any, read_until: Any, reader: Any,
+) -> None:  # fmt: skip
+    """Note what a row has written and until when it reads."""
+    for position in range(begin, stop):
+        item = access[position]
+        number = item >> 1
+        if item & 1:
+            written[number] = done
+            writer[number] = me
+        elif busy_until > read_until[number]:
+            # Readers on different engines: the later end decides; -1 means "several".
+            reader[number] = me + 1 if reader[number] in (0, me + 1) else -1
+            read_until[number] = busy_until
 
 
 def _schedule(
+    book: Any, ready_at: Any, mark: Any, idle: Any,
     signature: Any, access: Any, access_end: Any, overlap_end: Any, overlap: Any,
     engine: Any, queue: Any, occupancy: Any, latency: Any, issue: Any, table: Any,
     written: Any, writer: Any, read_until: Any, reader: Any,
@@ -248,11 +327,7 @@ def _schedule(
     """
     rows = len(signature)
     engine_free = [0] * 6
-    generator_free = [0] * 6
     queue_free = [0] * 4
-    dma_free = 0
-    gap_start = 0
-    gap_end = 0
     begin = 0
     for row in range(rows):
         kind = signature[row]
@@ -260,54 +335,22 @@ def _schedule(
         lane = queue[kind]
         me = 3 if lane >= 0 else unit
         stop = access_end[row]
-        ready = 0
-        why = 0
-        for position in range(begin, stop):
-            item = access[position]
-            number = item >> 1
-            is_write = item & 1
-            first = overlap_end[number - 1] if number > 0 else 0
-            for other in range(first, overlap_end[number]):
-                touched = overlap[other]
-                if written[touched] > 0 and not (is_write and writer[touched] == me and lane < 0):
-                    time = written[touched]
-                    if writer[touched] != me and writer[touched] != 3:
-                        time += semaphore
-                    if time > ready:
-                        ready = time
-                        why = buffer_cause if is_write else writer[touched] + 1
-                if is_write and reader[touched] != me + 1:
-                    time = read_until[touched]
-                    if time > 0:
-                        time += semaphore
-                    if time > ready:
-                        ready = time
-                        why = buffer_cause
+        ready, why = ready_at(
+            begin, stop, me, lane >= 0, access, overlap_end, overlap,
+            written, writer, read_until, reader, semaphore, buffer_cause,
+        )  # fmt: skip
         if lane >= 0:
             free = queue_free[lane]
-            if generator_free[unit] > free:
-                free = generator_free[unit]
             at = ready if ready > free else free
-            generator_free[unit] = at + issue[kind]
+            at = book(idle, unit, at, issue[kind])
             queue_free[lane] = at
-            go = at + trigger
-            earliest = go if go > gap_start else gap_start
-            if earliest + occupancy[kind] <= gap_end:
-                go = earliest
-                gap_start = go + occupancy[kind]
-            elif dma_free > go:
-                go = dma_free
-                dma_free = go + occupancy[kind]
+            go = book(idle, _TRANSFER, at + trigger, occupancy[kind])
+            if go > at + trigger and at + trigger > ready:
                 why = dma_busy_cause
-            else:
-                # A late transfer leaves the engines idle; one of another queue may go before it.
-                gap_start = dma_free
-                gap_end = go
-                dma_free = go + occupancy[kind]
             wait[row] = go - trigger - free
-            done = go + occupancy[kind] + latency[kind] + completion
-            start[row] = go
             busy_until = go + occupancy[kind] + latency[kind]
+            done = busy_until + completion
+            start[row] = go
         else:
             free = engine_free[unit]
             at = ready if ready > free else free
@@ -321,14 +364,5 @@ def _schedule(
             why = 0
         cause[row] = why
         end[row] = done
-        for position in range(begin, stop):
-            item = access[position]
-            number = item >> 1
-            if item & 1:
-                written[number] = done
-                writer[number] = me
-            elif busy_until > read_until[number]:
-                # Two readers on different engines: the later end decides; 0 means "several".
-                reader[number] = me + 1 if reader[number] in (0, me + 1) else -1
-                read_until[number] = busy_until
+        mark(begin, stop, me, access, done, busy_until, written, writer, read_until, reader)
         begin = stop

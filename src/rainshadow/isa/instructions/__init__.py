@@ -1,1 +1,1 @@
-"""One file per instruction; the folder is the registry (see `isa.instruction.load_instructions`)."""
+"""One file per instruction; the folder is the registry (`isa.instruction.load_instructions`)."""

@@ -7,11 +7,8 @@ Source of rules: AWS Neuron docs 2.32 nki.isa.dma_copy; no cost is published per
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
-from rainshadow.errors import NkiValidationError, OutOfBoundsError
+from rainshadow.errors import NkiValidationError
 from rainshadow.isa import rules, values
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.costs import dma_work
@@ -69,53 +66,17 @@ class DmaCopy(Instruction):
             values.write(self.dst, values.read_f32(self.src))
 
     def _gather(self) -> None:
-        rows, keep = selected_rows(self.src, self.opcode, self.skip_out_of_bounds)
-        source = all_rows(self.src)
+        rows, keep = values.selected_rows(self.src, self.opcode, skip=self.skip_out_of_bounds)
         target = self.dst.array
-        picked = source[rows[keep]]
-        target.reshape(len(rows), -1)
-        target[keep.reshape(-1)] = picked.reshape((-1, *target.shape[1:])).astype(target.dtype)
+        picked = values.all_rows(self.src)[rows[keep]]
+        target[keep] = picked.reshape((-1, *target.shape[1:])).astype(target.dtype)
 
     def _scatter(self) -> None:
-        rows, keep = selected_rows(self.dst, self.opcode, self.skip_out_of_bounds)
-        target = all_rows(self.dst)
+        rows, keep = values.selected_rows(self.dst, self.opcode, skip=self.skip_out_of_bounds)
+        target = values.all_rows(self.dst)
         data = self.src.array.reshape((len(rows), *target.shape[1:]))
         target[rows[keep]] = data[keep].astype(target.dtype)
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
         return dma_work(chip, signature)
-
-
-def all_rows(view: AccessPattern) -> np.ndarray[Any, Any]:
-    """Every row that an indirect view's index may pick, as an array of shape (rows, ...)."""
-    indirection = view.indirection
-    assert indirection is not None
-    direct = AccessPattern(
-        view.buffer_,
-        view.dtype,
-        (indirection.limit, *view.shape[1:]),
-        (indirection.stride, *view.strides[1:]),
-        view.offset,
-    )
-    return direct.array
-
-
-def selected_rows(
-    view: AccessPattern, opcode: str, skip: bool
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """(row numbers, which of them are inside) of an indirect view.
-
-    Errors: `OutOfBoundsError` for an index outside, unless `skip`.
-    """
-    indirection = view.indirection
-    assert indirection is not None
-    rows = indirection.index.array.reshape(-1).astype(np.int64)
-    keep = (rows >= 0) & (rows < indirection.limit)
-    if not skip and not keep.all():
-        raise OutOfBoundsError(
-            f"{opcode}: index {int(rows[~keep][0])} into {view.name or 'a tensor'}",
-            allowed=f"0..{indirection.limit - 1}",
-            fix="mend the index, or pass oob_mode=nisa.oob_mode.skip",
-        )
-    return rows, keep

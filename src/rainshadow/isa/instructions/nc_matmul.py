@@ -69,7 +69,7 @@ class NcMatmul(Instruction):
         wide = [view.dtype in _FULL_WIDTH for view in operands.values()]
         if any(wide) and not all(wide):
             raise NkiValidationError(
-                f"{self.opcode}: {self.stationary.dtype} stationary with {self.moving.dtype} moving",
+                f"{self.opcode}: stationary {self.stationary.dtype}, moving {self.moving.dtype}",
                 allowed="float32 or tfloat32 only with each other",
                 fix="cast both operands to one dtype",
             )

@@ -53,9 +53,7 @@ class ScalarTensorTensor(Instruction):
         rules.require_same_partitions(self.opcode, **operands)
         rules.require_same_elements(self.opcode, **operands)
         rules.require_not_both_psum(self.opcode, data=self.data, operand1=self.operand1)
-        rules.require_scalar_or_column(
-            self.opcode, "operand0", self.operand0, self.data.shape[0]
-        )
+        rules.require_scalar_or_column(self.opcode, "operand0", self.operand0, self.data.shape[0])
 
     def meaning(self) -> None:
         data = values.read_f32(self.data)
@@ -63,7 +61,9 @@ class ScalarTensorTensor(Instruction):
         second = values.read_f32(self.operand1).reshape(data.shape)
         result = self.op0.function(first, data) if self.reverse0 else self.op0.function(data, first)
         result = (
-            self.op1.function(second, result) if self.reverse1 else self.op1.function(result, second)
+            self.op1.function(second, result)
+            if self.reverse1
+            else self.op1.function(result, second)
         )
         values.write(self.dst, result)
 

@@ -29,9 +29,7 @@ class TensorScalar(Instruction):
     opcode = "tensor_scalar"
     READS = ("data", "operand0", "operand1")
     PARAMS = ("op0", "reverse0", "op1", "reverse1")
-    EXAMPLE = (
-        "nisa.tensor_scalar(dst=y, data=x, op0=nl.multiply, operand0=scale, op1=nl.add, operand1=1.0)"
-    )
+    EXAMPLE = "nisa.tensor_scalar(dst=y, data=x, op0=nl.multiply, operand0=scale)"
 
     dst: AccessPattern
     data: AccessPattern
@@ -45,9 +43,7 @@ class TensorScalar(Instruction):
 
     def check(self, chip: Chip) -> None:
         rules.require_tensor(self.opcode, dst=self.dst, data=self.data)
-        rules.require_engine(
-            self.opcode, self.engine, Engine.vector, Engine.scalar, Engine.gpsimd
-        )
+        rules.require_engine(self.opcode, self.engine, Engine.vector, Engine.scalar, Engine.gpsimd)
         rules.require_on_chip(self.opcode, dst=self.dst, data=self.data)
         rules.require_same_partitions(self.opcode, dst=self.dst, data=self.data)
         rules.require_same_elements(self.opcode, dst=self.dst, data=self.data)

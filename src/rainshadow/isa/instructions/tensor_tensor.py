@@ -66,5 +66,7 @@ class TensorTensor(Instruction):
         if in_psum(data1, data2, dst):
             return vector_work(chip, elements)
         if is_half_width(data1, data2, dst):
-            return vector_work(chip, 2 * elements / (2 * core_of(chip).vector.perf_mode_factor_2x.value))
+            return vector_work(
+                chip, 2 * elements / (2 * core_of(chip).vector.perf_mode_factor_2x.value)
+            )
         return vector_work(chip, 2 * elements)

@@ -1,0 +1,117 @@
+"""Kernels run through `nki.simulate` as a user writes them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rainshadow.errors import CapacityError, NkiValidationError, OutOfBoundsError
+from rainshadow.nki import Shape, jit, record, simulate
+from rainshadow.nki import isa as nisa
+from rainshadow.nki import language as nl
+from rainshadow.sim.options import SimOptions
+
+
+@jit
+def add_tiles(a, b):
+    result = nl.ndarray(a.shape, dtype=a.dtype, buffer=nl.shared_hbm)
+    rows, columns = a.shape
+    for m in nl.affine_range(rows // 128):
+        block = slice(m * 128, (m + 1) * 128)
+        left = nl.ndarray((128, columns), dtype=a.dtype, buffer=nl.sbuf)
+        right = nl.ndarray((128, columns), dtype=a.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=left, src=a[block])
+        nisa.dma_copy(dst=right, src=b[block])
+        total = nl.ndarray((128, columns), dtype=a.dtype, buffer=nl.sbuf)
+        nisa.tensor_tensor(dst=total, data1=left, data2=right, op=nl.add)
+        nisa.dma_copy(dst=result[block], src=total)
+    return result
+
+
+@jit
+def matmul_block(lhs_t, rhs):
+    k, m = lhs_t.shape
+    n = rhs.shape[1]
+    left = nl.ndarray((k, m), dtype=lhs_t.dtype, buffer=nl.sbuf)
+    right = nl.ndarray((k, n), dtype=rhs.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=left, src=lhs_t)
+    nisa.dma_copy(dst=right, src=rhs)
+    product = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum)
+    nisa.nc_matmul(dst=product, stationary=left, moving=right)
+    copied = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.tensor_copy(dst=copied, src=product)
+    result = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.shared_hbm)
+    nisa.dma_copy(dst=result, src=copied)
+    return result
+
+
+def test_elementwise_kernel_matches_numpy(rng):
+    a = rng.standard_normal((256, 384)).astype(np.float32)
+    b = rng.standard_normal((256, 384)).astype(np.float32)
+    np.testing.assert_array_equal(simulate(add_tiles)(a, b), a + b)
+
+
+def test_calling_a_jit_kernel_simulates_it(rng):
+    a = rng.standard_normal((128, 64)).astype(np.float32)
+    np.testing.assert_array_equal(add_tiles(a, a), a + a)
+
+
+def test_matmul_matches_numpy(rng):
+    lhs_t = rng.standard_normal((96, 64)).astype(np.float32)
+    rhs = rng.standard_normal((96, 200)).astype(np.float32)
+    np.testing.assert_allclose(simulate(matmul_block)(lhs_t, rhs), lhs_t.T @ rhs, rtol=1e-5)
+
+
+def test_recording_without_data_gives_the_same_trace(rng):
+    a = rng.standard_normal((256, 384)).astype(np.float32)
+    full = record(add_tiles, (a, a)).trace
+    shape = Shape((256, 384), "float32")
+    none = record(add_tiles, (shape, shape), options=SimOptions(data="none")).trace
+    assert none.signatures == full.signatures
+    np.testing.assert_array_equal(none.access, full.access)
+    np.testing.assert_array_equal(none.ranges, full.ranges)
+
+
+def test_rule_error_names_the_users_line():
+    @jit
+    def too_wide(a):
+        tile = nl.ndarray((128, 513), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.memset(dst=tile, value=0.0)
+        acc = nl.ndarray((128, 513), dtype=nl.float32, buffer=nl.psum)
+        nisa.nc_matmul(dst=acc, stationary=tile[:, 0:128], moving=tile)
+        return a
+
+    with pytest.raises(NkiValidationError) as caught:
+        simulate(too_wide)(np.zeros((1, 1), np.float32))
+    message = str(caught.value)
+    assert "moving free size 513" in message
+    assert "at most 512" in message
+    assert "test_kernel.py" in message
+    assert "nisa.nc_matmul(dst=acc" in message
+
+
+def test_full_sbuf_lists_the_live_tensors():
+    @jit
+    def greedy(a):
+        tiles = [nl.ndarray((128, 16384), dtype=nl.float32, name=f"tile{i}") for i in range(9)]
+        return tiles
+
+    with pytest.raises(CapacityError, match="tile0 65536 B"):
+        simulate(greedy)(np.zeros((1, 1), np.float32))
+
+
+def test_slices_past_the_end_are_refused():
+    @jit
+    def past(a):
+        return a[0:3]
+
+    with pytest.raises(OutOfBoundsError, match=r"slice 0:3 on axis 0"):
+        simulate(past)(np.zeros((2, 4), np.float32))
+
+
+def test_bfloat16_rounds_once_at_the_write(rng):
+    torch = pytest.importorskip("torch")
+    a = torch.randn(128, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
+    got = simulate(add_tiles)(a, a)
+    assert got.dtype == torch.bfloat16
+    assert torch.equal(got, a + a)
