@@ -114,7 +114,7 @@ class AccessPattern:
     @property
     def start_partition(self) -> int:
         """First partition touched; 0 in HBM."""
-        if not self.buffer_.space.on_chip:
+        if not self.buffer_.on_chip:
             return 0
         return self.buffer_.start_partition + self.offset // self._partition_stride()
 
@@ -146,26 +146,27 @@ class AccessPattern:
         return max(1, self.buffer_.size_bytes // self.itemsize)
 
     def _bounding_box(self) -> tuple[int, int, int, int]:
-        item = self.itemsize
-        low, high = 0, 0
-        indirection = self.indirection
-        for axis, (extent, stride) in enumerate(zip(self.shape, self.strides, strict=True)):
-            if axis == 0 and self.buffer_.space.on_chip:
-                continue
-            if indirection is not None and axis == indirection.axis:
-                extent, stride = indirection.limit, indirection.stride
-            if stride >= 0:
-                high += (extent - 1) * stride
+        buffer = self.buffer_
+        item = dtypes.itemsize(self.dtype)
+        shape, strides = self.shape, self.strides
+        if self.indirection is not None:
+            axis = self.indirection.axis
+            shape = (*shape[:axis], self.indirection.limit, *shape[axis + 1 :])
+            strides = (*strides[:axis], self.indirection.stride, *strides[axis + 1 :])
+        low = high = 0
+        for axis in range(1 if buffer.on_chip else 0, len(shape)):
+            reach = (shape[axis] - 1) * strides[axis]
+            if reach >= 0:
+                high += reach
             else:
-                low += (extent - 1) * stride
-        if not self.buffer_.space.on_chip:
-            first = self.buffer_.address + (self.offset + low) * item
-            return 0, 1, first, self.buffer_.address + (self.offset + high + 1) * item
-        within = self.offset % self._partition_stride()
-        start = self.start_partition
-        first = self.buffer_.address + (within + low) * item
-        end = self.buffer_.address + (within + high + 1) * item
-        return start, start + self.shape[0], first, end
+                low += reach
+        if not buffer.on_chip:
+            first = buffer.address + (self.offset + low) * item
+            return 0, 1, first, buffer.address + (self.offset + high + 1) * item
+        partition, within = divmod(self.offset, buffer.size_bytes // item or 1)
+        partition += buffer.start_partition
+        first = buffer.address + (within + low) * item
+        return partition, partition + shape[0], first, buffer.address + (within + high + 1) * item
 
     @property
     def array(self) -> np.ndarray[Any, Any]:
@@ -186,7 +187,7 @@ class AccessPattern:
     def is_contiguous(self) -> bool:
         """True if the free axes (all axes in HBM) cover memory in row-major order."""
         expected = 1
-        first = 1 if self.buffer_.space.on_chip else 0
+        first = 1 if self.buffer_.on_chip else 0
         for extent, stride in zip(
             reversed(self.shape[first:]), reversed(self.strides[first:]), strict=True
         ):
@@ -198,7 +199,7 @@ class AccessPattern:
     def contiguous_run(self) -> int:
         """Elements that follow each other in memory at the inner end of the pattern."""
         run = 1
-        first = 1 if self.buffer_.space.on_chip else 0
+        first = 1 if self.buffer_.on_chip else 0
         for extent, stride in zip(
             reversed(self.shape[first:]), reversed(self.strides[first:]), strict=True
         ):
@@ -267,7 +268,7 @@ class AccessPattern:
             else:
                 start = self._check_index(index, axis, extent)
                 offset += start * stride
-                if axis == 0 and self.buffer_.space.on_chip:
+                if axis == 0 and self.buffer_.on_chip:
                     shape.append(1)
                     strides.append(stride)
                 continue
@@ -276,7 +277,7 @@ class AccessPattern:
             strides.append(stride * step)
         if not shape:
             shape, strides = [1], [1]
-        elif len(shape) == 1 and self.buffer_.space.on_chip:
+        elif len(shape) == 1 and self.buffer_.on_chip:
             shape, strides = [shape[0], 1], [strides[0], 1]
         return self._with(tuple(shape), tuple(strides), offset)
 
@@ -334,7 +335,7 @@ class AccessPattern:
         )
 
     def _guard_partition(self, axis: int, what: str) -> None:
-        if axis == 0 and self.buffer_.space.on_chip:
+        if axis == 0 and self.buffer_.on_chip:
             raise NkiValidationError(
                 f"{what} on axis 0 of a tensor in {self.buffer_.space.value}",
                 allowed="free axes only: axis 0 is the partition axis",
@@ -356,7 +357,7 @@ class AccessPattern:
         """Rows `vector_offset[i, 0]` (int32, [P, 1] in SBUF) of axis `dim` of an HBM tensor."""
         if self.indirection is not None:
             raise NkiValidationError("vector_select on a view that is already indirect")
-        if self.buffer_.space.on_chip or dim != 0:
+        if self.buffer_.on_chip or dim != 0:
             raise NkiValidationError(
                 f"vector_select on axis {dim} of a tensor in {self.buffer_.space.value}",
                 allowed="axis 0 of an HBM tensor",
@@ -464,7 +465,7 @@ class AccessPattern:
     def reshape(self, *shape: Any) -> AccessPattern:
         """The same elements under a new shape, without a copy; the partition axis is kept."""
         new = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
-        first = 1 if self.buffer_.space.on_chip else 0
+        first = 1 if self.buffer_.on_chip else 0
         if -1 in new:
             known = 1
             for extent in new:

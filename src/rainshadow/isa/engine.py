@@ -19,6 +19,9 @@ class Engine(Enum):
     vector = 5
     sync = 6
 
+    # Members are singletons; identity is the cheapest hash where instructions are told apart.
+    __hash__ = object.__hash__
+
 
 #: The engines that own a timeline track, in the order reports print them.
 TRACKED_ENGINES = (

@@ -23,6 +23,9 @@ class Space(Enum):
     private_hbm = "private_hbm"
     shared_hbm = "shared_hbm"
 
+    # Members are singletons; identity is the cheapest hash where operands are told apart.
+    __hash__ = object.__hash__
+
     @property
     def on_chip(self) -> bool:
         return self is Space.sbuf or self is Space.psum
@@ -44,6 +47,7 @@ class Buffer:
         "dtype",
         "line",
         "name",
+        "on_chip",
         "partitions",
         "release",
         "shape",
@@ -74,8 +78,9 @@ class Buffer:
         self.name = name
         self.line = line
         self.release: Callable[[Buffer], None] | None = None
-        self.partitions = shape[0] if space.on_chip else 1
-        per_partition = shape[1:] if space.on_chip else shape
+        self.on_chip = space.on_chip
+        self.partitions = shape[0] if self.on_chip else 1
+        per_partition = shape[1:] if self.on_chip else shape
         count = 1
         for size in per_partition:
             count *= size

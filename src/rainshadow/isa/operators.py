@@ -21,7 +21,7 @@ from rainshadow.isa.special import erf
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class AluOperator:
     """A two-operand operator of VectorE, GpSimdE and (partly) ScalarE.
 
@@ -34,7 +34,7 @@ class AluOperator:
     function: Callable[..., Array]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ActivationFunction:
     """A function of ScalarE: function(x) in float32; `table` names its lookup table.
 
