@@ -1,0 +1,1 @@
+"""Emitters of whole operators as NKI functions: one file each."""

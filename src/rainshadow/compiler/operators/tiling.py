@@ -1,0 +1,162 @@
+"""Knows the limits one NeuronCore puts on tiles, how axes split into them, and how loops print.
+
+What is computed on the tiles is left to the operator emitters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rainshadow.machine import Chip
+
+#: A tile may be this much narrower than the partition count if that makes all tiles equal.
+_EVEN_TILE_ALLOWANCE = 1.25
+#: Longest call printed on one line; loops indent it further.
+_LINE_LENGTH = 76
+
+
+class Writer(Protocol):
+    """Where emitted source goes: one line at a time, and blocks of deeper indentation."""
+
+    def line(self, text: str = "") -> None: ...
+
+    def indent(self) -> AbstractContextManager[object]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreLimits:
+    """What a tile must fit into, from the machine data; bytes are per partition.
+
+    stationary_max, moving_max: free sizes of nc_matmul's operands.
+    """
+
+    partitions: int
+    stationary_max: int
+    moving_max: int
+    psum_banks: int
+    psum_bank_bytes: int
+    sbuf_bytes: int
+    generation: str
+
+    @classmethod
+    def of(cls, chip: Chip) -> CoreLimits:
+        """The limits of a chip that has NeuronCores."""
+        core = chip.core
+        assert core is not None, f"{chip.name} has no NeuronCore"
+        return cls(
+            partitions=int(core.partitions.value),
+            stationary_max=int(core.tensor.stationary_free_max.value),
+            moving_max=int(core.tensor.moving_free_max.value),
+            psum_banks=int(core.psum.banks.value),
+            psum_bank_bytes=int(core.psum.bank_bytes_per_partition.value),
+            sbuf_bytes=int(core.sbuf.usable_bytes_per_partition.value),
+            generation=str(chip.generation),
+        )
+
+    @property
+    def bank_floats(self) -> int:
+        """float32 elements of one PSUM bank in one partition."""
+        return self.psum_bank_bytes // 4
+
+    @property
+    def has_dma_transpose(self) -> bool:
+        """DMA transposes of 2-byte elements came with NeuronCore-v3 (Trainium 2 guide)."""
+        return self.generation != "gen2"
+
+    @property
+    def row_tile(self) -> int:
+        """Smallest group of TensorE rows that works alone: 64 on v2, 32 later (nc_matmul)."""
+        return 64 if self.generation == "gen2" else 32
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """An axis of `total` cut into `count` tiles of `tile`; only a ragged axis' last is shorter."""
+
+    total: int
+    tile: int
+    count: int
+
+    @property
+    def ragged(self) -> bool:
+        return self.tile * self.count != self.total
+
+
+def split_axis(total: int, limit: int) -> Tiling:
+    """Tiles of at most `limit`; all equal where a little more of them make them so.
+
+    Equal tiles let one instruction or DMA take several tiles at once.
+    """
+    fewest = -(-total // limit)
+    for count in range(fewest, int(fewest * _EVEN_TILE_ALLOWANCE) + 1):
+        if total % count == 0:
+            return Tiling(total, total // count, count)
+    return Tiling(total, limit, fewest)
+
+
+def power_of_two_at_least(value: int) -> int:
+    """The smallest power of two that is not less than `value`."""
+    return 1 << (value - 1).bit_length()
+
+
+def largest_divisor(value: int, limit: int) -> int:
+    """The largest divisor of `value` that is at most `limit` (at least 1)."""
+    return next(d for d in range(max(1, min(value, limit)), 0, -1) if value % d == 0)
+
+
+@contextmanager
+def loop(writer: Writer, variable: str, count: int | str) -> Iterator[str]:
+    """`for variable in range(count):`; a single iteration prints no loop and yields "0"."""
+    if count == 1:
+        yield "0"
+        return
+    writer.line(f"for {variable} in range({count}):")
+    with writer.indent():
+        yield variable
+
+
+def times(index: str, size: int | str) -> str:
+    """Text of index * size."""
+    if index == "0" or size == 0:
+        return "0"
+    return index if size == 1 else f"{inner(index)} * {size}"
+
+
+def window(start: str, size: int | str, whole: int | str | None = None) -> str:
+    """Text of a slice of `size` from `start`; ":" where it is the `whole` axis."""
+    if start == "0":
+        return ":" if str(size) == str(whole) else f"0:{size}"
+    return f"nl.ds({start}, {size})"
+
+
+def tuple_text(*items: int | str) -> str:
+    """Text of a tuple of sizes."""
+    inner = ", ".join(str(item) for item in items)
+    return f"({inner},)" if len(items) == 1 else f"({inner})"
+
+
+def plus(*terms: str) -> str:
+    """Text of a sum; "0" terms vanish."""
+    return " + ".join(term for term in terms if term != "0") or "0"
+
+
+def inner(text: str) -> str:
+    """`text` in parentheses if it is a sum, to stand inside a product or a difference."""
+    return f"({text})" if " + " in text else text
+
+
+def call(writer: Writer, function: str, *arguments: str) -> None:
+    """`function(arguments)`, one argument a line where one line would be too long."""
+    text = f"{function}({', '.join(arguments)})"
+    if len(text) <= _LINE_LENGTH:
+        writer.line(text)
+        return
+    writer.line(f"{function}(")
+    with writer.indent():
+        for argument in arguments:
+            writer.line(f"{argument},")
+    writer.line(")")
