@@ -94,10 +94,27 @@ def test_full_sbuf_lists_the_live_tensors():
     @jit
     def greedy(a):
         tiles = [nl.ndarray((128, 16384), dtype=nl.float32, name=f"tile{i}") for i in range(9)]
-        return tiles
+        for tile in tiles:
+            nisa.memset(dst=tile, value=0.0)
+        for tile in tiles:
+            nisa.tensor_scalar(dst=tile, data=tile, op0=nl.add, operand0=1.0)
+        return a
 
-    with pytest.raises(CapacityError, match="tile0 65536 B"):
+    with pytest.raises(CapacityError, match=r"tile3 needs 65536 .*tile0 65536 B.*") as caught:
         simulate(greedy)(np.zeros((1, 1), np.float32))
+    assert "tiles = [nl.ndarray" in str(caught.value)
+
+
+def test_tiles_of_a_loop_share_addresses_once_dead():
+    @jit
+    def loop(a):
+        for _ in nl.affine_range(20):
+            tile = nl.ndarray((128, 16384), dtype=nl.float32)
+            nisa.memset(dst=tile, value=0.0)
+        return a
+
+    trace = record(loop, (np.zeros((1, 1), np.float32),)).trace
+    assert trace.peak_bytes["sbuf"] == 16384 * 4
 
 
 def test_slices_past_the_end_are_refused():

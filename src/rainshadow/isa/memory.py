@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from rainshadow import dtypes
-from rainshadow.errors import SourceLine
 
 
 class Space(Enum):
@@ -35,9 +34,10 @@ class Buffer:
     """One allocation.
 
     space: where it lives.  shape: as allocated, partition axis first for SBUF and PSUM.
-    address: first byte within each partition (SBUF, PSUM) or within HBM.
+    address: first byte within HBM; 0 on chip, where placement adds it when the kernel is over.
     size_bytes: bytes per partition (SBUF, PSUM) or in all (HBM).
     storage: flat uint8 array holding the elements, or None when only time is simulated.
+    ordinal: number of an on-chip tensor whose address is given out later, else -1.
     release: called with the buffer when nothing refers to it any more.
     """
 
@@ -45,9 +45,9 @@ class Buffer:
         "__weakref__",
         "address",
         "dtype",
-        "line",
         "name",
         "on_chip",
+        "ordinal",
         "partitions",
         "release",
         "shape",
@@ -67,7 +67,6 @@ class Buffer:
         start_partition: int = 0,
         storage: np.ndarray[Any, Any] | None = None,
         name: str = "",
-        line: SourceLine | None = None,
     ) -> None:
         self.space = space
         self.shape = shape
@@ -76,7 +75,7 @@ class Buffer:
         self.start_partition = start_partition
         self.storage = storage
         self.name = name
-        self.line = line
+        self.ordinal = -1
         self.release: Callable[[Buffer], None] | None = None
         self.on_chip = space.on_chip
         self.partitions = shape[0] if self.on_chip else 1

@@ -28,6 +28,7 @@ from rainshadow.isa.instructions.tensor_copy_predicated import TensorCopyPredica
 from rainshadow.isa.instructions.tensor_reduce import TensorReduce
 from rainshadow.isa.instructions.tensor_scalar import TensorScalar
 from rainshadow.isa.instructions.tensor_tensor import TensorTensor
+from rainshadow.isa.instructions.tensor_tensor_scan import TensorTensorScan
 from rainshadow.isa.operators import ALU_OPERATORS, activation_function, alu_operator
 from rainshadow.sim.recorder import active_recorder
 
@@ -335,3 +336,22 @@ def dma_compute(
     if scales is not None and any(scale != 1.0 for scale in scales):
         raise NkiValidationError(f"dma_compute: scales {scales}", allowed="1.0 for every source")
     _issue(DmaCompute(dst, tuple(srcs), len(srcs)))
+
+
+def tensor_tensor_scan(
+    dst: NkiTensor,
+    data0: NkiTensor,
+    data1: NkiTensor,
+    initial: Any,
+    op0: Any,
+    op1: Any,
+    reverse0: bool = False,
+    reverse1: bool = False,
+    name: str | None = None,
+) -> None:
+    """dst[:, i] = (data0[:, i] op0 dst[:, i-1]) op1 data1[:, i]."""
+    _issue(
+        TensorTensorScan(
+            dst, data0, data1, initial, alu_operator(op0), alu_operator(op1), reverse0, reverse1
+        )
+    )

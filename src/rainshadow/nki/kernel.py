@@ -114,7 +114,7 @@ def simulate(
 
     Errors: NKI rule violations as `NkiValidationError` with the kernel's file and line.
     """
-    settings = options or SimOptions(record=False)
+    settings = options or SimOptions()
 
     def run(*args: Any, **kwargs: Any) -> Any:
         return record(kernel, args, kwargs, chip=chip, options=settings).outputs

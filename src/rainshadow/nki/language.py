@@ -1,22 +1,32 @@
-"""The `nki.language` names: dtypes, memory regions, ranges, allocation, operator names."""
+"""The `nki.language` names: dtypes, memory regions, allocation, loops and tile functions.
+
+Source of the names: AWS Neuron docs 2.32, nki.language API reference.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from rainshadow import dtypes
-from rainshadow.errors import NkiValidationError
+from rainshadow.errors import NotModelled
 from rainshadow.isa.access import AccessPattern as NkiTensor
 from rainshadow.isa.access import DynamicSlice
 from rainshadow.isa.memory import Space as MemoryRegion
+from rainshadow.nki import isa
+from rainshadow.nki.ranges import affine_range, dynamic_range, sequential_range, static_range
+from rainshadow.nki.tile_functions import *  # noqa: F403 - the whole module is re-exported
+from rainshadow.nki.tile_functions import _tile
 from rainshadow.sim.recorder import active_recorder
+
+__all__ = ["MemoryRegion", "NkiTensor", "affine_range", "dynamic_range", "sequential_range",
+           "static_range"]  # fmt: skip
 
 bool_ = "bool_"
 int8, int16, int32 = "int8", "int16", "int32"
 uint8, uint16, uint32 = "uint8", "uint16", "uint32"
 float16, float32, bfloat16, tfloat32 = "float16", "float32", "bfloat16", "tfloat32"
 float8_e4m3, float8_e4m3fn, float8_e5m2 = "float8_e4m3", "float8_e4m3fn", "float8_e5m2"
+float8_e8m0fnu = "float8_e8m0fnu"
 
 sbuf = MemoryRegion.sbuf
 psum = MemoryRegion.psum
@@ -27,12 +37,51 @@ shared_hbm = MemoryRegion.shared_hbm
 ds = DynamicSlice
 
 
+def bypass(x: NkiTensor) -> NkiTensor:
+    """Passes data through; for op= of a nisa instruction."""
+    return x
+
+
+def average(x: Any, y: Any) -> Any:
+    """Mean; for op= of a nisa pooling or reduce instruction."""
+    raise NotModelled("nl.average as a function", fix="use nl.mean")
+
+
 def ndarray(
     shape: Any, dtype: Any, buffer: Any = sbuf, name: str = "", address: Any = None
 ) -> NkiTensor:
-    """A new, uninitialised tensor; axis 0 is the partition axis in SBUF and PSUM."""
+    """A new, uninitialised tensor; axis 0 is the partition axis in SBUF and PSUM.
+
+    Errors: `CapacityError` when the memory is full; `NotModelled` for an explicit address.
+    """
+    if address is not None:
+        raise NotModelled(
+            f"nl.ndarray at address {address}",
+            fix="leave the address out: Rainshadow places the tile",
+        )
     space = MemoryRegion(buffer) if isinstance(buffer, str) else buffer
     return active_recorder().allocate(shape, dtypes.canonical(dtype), space, name)
+
+
+def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = sbuf, name: str = "") -> NkiTensor:
+    """A new tensor of one value."""
+    tensor = ndarray(shape, dtype, buffer, name)
+    if tensor.space.on_chip:
+        isa.memset(tensor, fill_value)
+    else:
+        _fill_hbm(tensor, fill_value)
+    return tensor
+
+
+def _fill_hbm(tensor: NkiTensor, value: Any) -> None:
+    """HBM is written by DMA from a tile of the value."""
+    rows = tensor.reshape((tensor.size // tensor.shape[-1], tensor.shape[-1]))
+    pmax = tile_size.pmax
+    for start in range(0, rows.shape[0], pmax):
+        block = rows[start : start + pmax] if start + pmax <= rows.shape[0] else rows[start:]
+        tile = _tile(block.shape, tensor.dtype)
+        isa.memset(tile, value)
+        isa.dma_copy(block, tile)
 
 
 def zeros(shape: Any, dtype: Any, buffer: Any = sbuf, name: str = "") -> NkiTensor:
@@ -40,46 +89,79 @@ def zeros(shape: Any, dtype: Any, buffer: Any = sbuf, name: str = "") -> NkiTens
     return full(shape, 0.0, dtype, buffer, name)
 
 
-def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = sbuf, name: str = "") -> NkiTensor:
-    """A new tensor of one value."""
-    from rainshadow.nki import isa
-
-    tensor = ndarray(shape, dtype, buffer, name)
-    isa.memset(tensor, fill_value)
-    return tensor
+def ones(shape: Any, dtype: Any, buffer: Any = sbuf, name: str = "") -> NkiTensor:
+    """A new tensor of ones."""
+    return full(shape, 1.0, dtype, buffer, name)
 
 
-def _range(start: Any, stop: Any = None, step: int = 1) -> range:
-    if stop is None:
-        start, stop = 0, start
-    return range(int(start), int(stop), int(step))
+def empty_like(x: NkiTensor, dtype: Any = None, buffer: Any = None, name: str = "") -> NkiTensor:
+    """A new tensor of x's shape."""
+    return ndarray(x.shape, dtype or x.dtype, buffer or x.space, name)
 
 
-def affine_range(start: Any, stop: Any = None, step: int = 1) -> Iterator[int]:
-    """A loop whose iterations are independent."""
-    return iter(_range(start, stop, step))
+def zeros_like(x: NkiTensor, dtype: Any = None, buffer: Any = None, name: str = "") -> NkiTensor:
+    """A new tensor of zeros of x's shape."""
+    return zeros(x.shape, dtype or x.dtype, buffer or x.space, name)
 
 
-def sequential_range(start: Any, stop: Any = None, step: int = 1) -> Iterator[int]:
-    """A loop whose iterations depend on each other."""
-    return iter(_range(start, stop, step))
-
-
-def static_range(start: Any, stop: Any = None, step: int = 1) -> Iterator[int]:
-    """A loop that the compiler unrolls."""
-    return iter(_range(start, stop, step))
+def expand_dims(x: NkiTensor, axis: int) -> NkiTensor:
+    """x with a new axis of size 1."""
+    return x.expand_dim(axis)
 
 
 class _TileSize:
-    """Tile limits of the chip the kernel runs on."""
+    """Tile limits of the chip the kernel runs on; sizes in elements, or bytes where named so."""
 
-    pmax = 128
-    psum_fmax = 512
-    psum_bank_fmax = 512
-    psum_bank_fmax_bytes = 2048
-    gemm_stationary_fmax = 128
-    gemm_moving_fmax = 512
-    bn_stats_fmax = 512
+    @property
+    def pmax(self) -> int:
+        """Most partitions of a tile."""
+        return int(active_recorder().core.partitions.value)
+
+    @property
+    def psum_bank_fmax_bytes(self) -> int:
+        """Bytes of one PSUM bank in one partition."""
+        return int(active_recorder().core.psum.bank_bytes_per_partition.value)
+
+    @property
+    def psum_bank_fmax(self) -> int:
+        """float32 elements of one PSUM bank in one partition."""
+        return self.psum_bank_fmax_bytes // dtypes.itemsize(float32)
+
+    psum_fmax = psum_bank_fmax
+    bn_stats_fmax = psum_bank_fmax
+
+    @property
+    def psum_num_banks(self) -> int:
+        """PSUM banks."""
+        return int(active_recorder().core.psum.banks.value)
+
+    @property
+    def gemm_stationary_fmax(self) -> int:
+        """Largest free size of nc_matmul's stationary operand."""
+        return int(active_recorder().core.tensor.stationary_free_max.value)
+
+    @property
+    def gemm_moving_fmax(self) -> int:
+        """Largest free size of nc_matmul's moving operand."""
+        return int(active_recorder().core.tensor.moving_free_max.value)
+
+    @property
+    def sbuf_fmax_bytes(self) -> int:
+        """Bytes of SBUF a kernel may use in one partition."""
+        return int(active_recorder().core.sbuf.usable_bytes_per_partition.value)
+
+    total_available_sbuf_size = sbuf_fmax_bytes
+
+    @property
+    def sbuf_fmax(self) -> int:
+        """float32 elements of SBUF a kernel may use in one partition."""
+        return self.sbuf_fmax_bytes // dtypes.itemsize(float32)
+
+    @property
+    def sbuf_size_bytes(self) -> int:
+        """Bytes of SBUF over all partitions."""
+        core = active_recorder().core
+        return int(core.sbuf.bytes_per_partition.value * core.partitions.value)
 
 
 tile_size = _TileSize()
@@ -100,31 +182,21 @@ def program_ndim() -> int:
     return 0
 
 
-def _operator(name: str) -> Any:
-    def operator(*operands: Any, dtype: Any = None) -> NkiTensor:
-        raise NkiValidationError(
-            f"nl.{name} called on tensors", fix=f"pass nl.{name} as op= of a nisa instruction"
-        )
-
-    operator.__name__ = name
-    operator.__doc__ = f"The operator {name}, for op= of a nisa instruction."
-    return operator
+def is_sbuf(buffer: Any) -> bool:
+    """True for SBUF."""
+    return MemoryRegion(buffer) is sbuf
 
 
-add = _operator("add")
-subtract = _operator("subtract")
-multiply = _operator("multiply")
-divide = _operator("divide")
-maximum = _operator("maximum")
-minimum = _operator("minimum")
-power = _operator("power")
-exp = _operator("exp")
-tanh = _operator("tanh")
-sqrt = _operator("sqrt")
-rsqrt = _operator("rsqrt")
-log = _operator("log")
-square = _operator("square")
-gelu = _operator("gelu")
-relu = _operator("relu")
-sigmoid = _operator("sigmoid")
-copy = _operator("copy")
+def is_psum(buffer: Any) -> bool:
+    """True for PSUM."""
+    return MemoryRegion(buffer) is psum
+
+
+def is_hbm(buffer: Any) -> bool:
+    """True for HBM, private or shared."""
+    return not MemoryRegion(buffer).on_chip
+
+
+def is_on_chip(buffer: Any) -> bool:
+    """True for SBUF and PSUM."""
+    return MemoryRegion(buffer).on_chip

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from rainshadow import dtypes
-from rainshadow.errors import InputError, NkiValidationError, SourceLine
+from rainshadow.errors import CapacityError, InputError, NkiValidationError, SourceLine
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.instruction import ACCESSORS, Instruction, Signature, make_signature
 from rainshadow.isa.memory import Buffer, Space
@@ -26,6 +26,7 @@ from rainshadow.machine import Chip, NeuronCore
 from rainshadow.sim.fast import FAST_PATHS
 from rainshadow.sim.memory import Arena, Memories
 from rainshadow.sim.options import SimOptions
+from rainshadow.sim.placement import Accesses, Request, place
 from rainshadow.sim.trace import SPACES, Trace, TraceLine
 
 #: Modules whose frames are the implementation, not the user's kernel.
@@ -66,13 +67,14 @@ class Recorder:
         self._lines: list[TraceLine] = []
         self._line_ids: dict[tuple[CodeType, int], int] = {}
         self._inner_codes: dict[CodeType, bool] = {}
-        self._ranges: list[tuple[int, int, int, int, int]] = []
-        self._range_ids: dict[tuple[int, int, int, int, int], int] = {}
+        self._ranges: list[tuple[int, ...]] = []
+        self._range_ids: dict[tuple[int, ...], int] = {}
         self._signature_column = array("i")
         self._line_column = array("i")
         self._access_column = array("i")
         self._access_end_column = array("i")
         self._pool: dict[int, list[Any]] = {}
+        self._requests: list[tuple[Space, int, str, int]] = []
         self._accumulated: WeakKeyDictionary[Buffer, set[Any]] = WeakKeyDictionary()
 
     # -- memory ------------------------------------------------------------------------------
@@ -101,15 +103,35 @@ class Recorder:
             extents = (extents[0], 1)
         buffer = Buffer(space=space, shape=extents, dtype=dtype, name=name)
         label = name or f"{dtype}{list(extents)}"
-        arena = self.memories.arena_of(buffer)
-        try:
-            buffer.address = arena.allocate(buffer.size_bytes, label)
-        except NkiValidationError as error:
-            raise self._located(error) from None
+        if space.on_chip:
+            self._request(buffer, label)
+        else:
+            buffer.address = self._hbm_address(buffer, label)
         if self.with_data:
             buffer.storage = self._storage(buffer)
         buffer.release = self._release
         return AccessPattern(buffer, dtype, extents, contiguous_strides(extents))
+
+    def _request(self, buffer: Buffer, label: str) -> None:
+        """On-chip addresses are given out when the kernel is over (`sim.placement`)."""
+        arena = self.memories.arena_of(buffer)
+        if buffer.size_bytes > arena.capacity_bytes:
+            raise self._located(
+                CapacityError(
+                    f"{label}: {buffer.size_bytes} B per partition of {arena.name}",
+                    allowed=f"{arena.capacity_bytes} B",
+                    fix="tile the free axes",
+                )
+            )
+        if self.options.record:
+            buffer.ordinal = len(self._requests)
+            self._requests.append((buffer.space, buffer.size_bytes, label, self._line_id()))
+
+    def _hbm_address(self, buffer: Buffer, label: str) -> int:
+        try:
+            return self.memories.hbm.allocate(buffer.size_bytes, label)
+        except CapacityError as error:
+            raise self._located(error) from None
 
     def _storage(self, buffer: Buffer) -> np.ndarray[Any, Any]:
         size = buffer.size_bytes * buffer.partitions
@@ -122,8 +144,9 @@ class Recorder:
         return storage
 
     def _release(self, buffer: Buffer) -> None:
-        self.memories.arena_of(buffer).release(buffer.address)
-        if buffer.space.on_chip and buffer.storage is not None:
+        if not buffer.on_chip:
+            self.memories.hbm.release(buffer.address)
+        elif buffer.storage is not None:
             self._pool.setdefault(buffer.storage.nbytes, []).append(buffer.storage)
 
     def bind(self, array_: np.ndarray[Any, Any], name: str) -> AccessPattern:
@@ -209,7 +232,8 @@ class Recorder:
         return number
 
     def _range_id(self, view: AccessPattern) -> int:
-        box = (_SPACE_NUMBER[view.buffer_.space], *view.box())
+        buffer = view.buffer_
+        box = (_SPACE_NUMBER[buffer.space], buffer.ordinal, *view.box())
         number = self._range_ids.get(box)
         if number is None:
             number = len(self._ranges)
@@ -262,15 +286,31 @@ class Recorder:
     # -- result ------------------------------------------------------------------------------
 
     def trace(self) -> Trace:
-        """What has been recorded so far."""
+        """What has been recorded, with every tensor at its address.
+
+        Errors: `CapacityError` where more tensors are live at once than SBUF or PSUM holds.
+        """
+        access, access_end = _column(self._access_column), _column(self._access_end_column)
+        relative = np.array(self._ranges, dtype=np.int64).reshape(-1, 6)
+        owner = relative[:, 1]
+        requests = [
+            Request(space, size, label, self._lines[line].source)
+            for space, size, label, line in self._requests
+        ]
+        addresses = place(requests, Accesses(access, access_end, owner), self.memories)
+        absolute = np.delete(relative, 1, axis=1)
+        on_chip = owner >= 0
+        absolute[on_chip, 3:] += addresses[owner[on_chip], None]
+        ranges, number = np.unique(absolute, axis=0, return_inverse=True)
+        renumbered = number.reshape(-1)[access >> 1] * 2 + (access & 1)
         return Trace(
             kernel=self.kernel,
             chip=self.chip.name,
             signature=_column(self._signature_column),
             line=_column(self._line_column),
-            access=_column(self._access_column),
-            access_end=_column(self._access_end_column),
-            ranges=np.array(self._ranges, dtype=np.int64).reshape(-1, 5),
+            access=renumbered.astype(np.int32),
+            access_end=access_end,
+            ranges=ranges,
             signatures=tuple(self._signatures),
             lines=tuple(self._lines),
             peak_bytes=self.memories.peaks(),

@@ -1,0 +1,187 @@
+"""The tile functions of `nki.language`: each allocates a result in SBUF and issues instructions.
+
+Their names are also what `op=` of a `nki.isa` instruction takes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rainshadow import dtypes
+from rainshadow.errors import NkiValidationError
+from rainshadow.isa.access import AccessPattern
+from rainshadow.isa.memory import Space
+from rainshadow.nki import isa
+from rainshadow.sim.recorder import active_recorder
+
+_larger, _smaller = max, min
+
+
+def _tile(shape: tuple[int, ...], dtype: Any) -> AccessPattern:
+    return active_recorder().allocate(shape, dtypes.canonical(dtype), Space.sbuf)
+
+
+def _on_chip(x: AccessPattern) -> AccessPattern:
+    return x if x.space.on_chip else load(x)
+
+
+def load(src: AccessPattern, dtype: Any = None) -> AccessPattern:
+    """A new SBUF tile with the elements of an HBM tensor; axis 0 becomes the partition axis."""
+    tile = _tile(src.shape, dtype or src.dtype)
+    isa.dma_copy(tile, src)
+    return tile
+
+
+def store(dst: AccessPattern, value: AccessPattern) -> None:
+    """Write a tile to HBM; a PSUM tile goes through SBUF."""
+    if value.space is Space.psum:
+        copied = _tile(value.shape, value.dtype)
+        isa.tensor_copy(copied, value)
+        value = copied
+    isa.dma_copy(dst, value)
+
+
+def broadcast_to(x: AccessPattern, shape: Any, dtype: Any = None) -> AccessPattern:
+    """Free axes of size 1 repeated to `shape`, as a view; a [1, ...] tile is copied to P rows."""
+    target = tuple(shape)
+    if x.shape[0] == target[0]:
+        return x.broadcast_to(target)
+    if x.shape[0] != 1:
+        raise NkiValidationError(f"broadcast_to({x.shape} -> {target})", allowed="axes of size 1")
+    spread = _tile((target[0], *x.shape[1:]), dtype or x.dtype)
+    ones = _tile((1, target[0]), "float32")
+    isa.memset(ones, 1.0)
+    flat = x.reshape((1, x.elements)) if x.ndim > 2 else x
+    bank = active_recorder().core.psum.bank_bytes_per_partition.value
+    width = int(bank) // dtypes.itemsize("float32")
+    out = spread.reshape((target[0], x.elements)) if x.ndim > 2 else spread
+    for start in range(0, x.elements, width):
+        stop = _smaller(start + width, x.elements)
+        part = active_recorder().allocate((target[0], stop - start), "float32", Space.psum)
+        row = _tile((1, stop - start), "float32")
+        isa.tensor_copy(row, flat[:, start:stop])
+        isa.nc_matmul(part, ones, row, accumulate=False)
+        isa.tensor_copy(out[:, start:stop], part)
+    return spread.broadcast_to(target)
+
+
+def _binary(name: str, document: str) -> Any:
+    def function(x: Any, y: Any, dtype: Any = None) -> AccessPattern:
+        if not isinstance(x, AccessPattern):
+            return _with_scalar(name, _on_chip(y), x, dtype, reverse=True)
+        if not isinstance(y, AccessPattern):
+            return _with_scalar(name, _on_chip(x), y, dtype, reverse=False)
+        return _with_tensor(name, _on_chip(x), _on_chip(y), dtype)
+
+    function.__name__ = name
+    function.__doc__ = document
+    return function
+
+
+def _with_scalar(
+    name: str, x: AccessPattern, number: Any, dtype: Any, *, reverse: bool
+) -> AccessPattern:
+    result = _tile(x.shape, dtype or x.dtype)
+    isa.tensor_scalar(result, x, name, number, reverse)
+    return result
+
+
+def _with_tensor(name: str, x: AccessPattern, y: AccessPattern, dtype: Any) -> AccessPattern:
+    shape = tuple(_larger(a, b) for a, b in zip(x.shape, y.shape, strict=True))
+    result = _tile(shape, dtype or x.dtype)
+    if x.elements > 1 and y.elements == 1 and y.shape[0] == shape[0] and y.dtype == "float32":
+        isa.tensor_scalar(result, x, name, y.reshape((y.shape[0], 1)))
+    else:
+        isa.tensor_tensor(result, broadcast_to(x, shape), broadcast_to(y, shape), name)
+    return result
+
+
+def _unary(name: str, document: str) -> Any:
+    def function(x: AccessPattern, dtype: Any = None) -> AccessPattern:
+        x = _on_chip(x)
+        result = _tile(x.shape, dtype or x.dtype)
+        isa.activation(result, name, x)
+        return result
+
+    function.__name__ = name
+    function.__doc__ = document
+    return function
+
+
+def _reduction(name: str, operator: str, document: str) -> Any:
+    def function(
+        x: AccessPattern, axis: Any, dtype: Any = None, keepdims: bool = False
+    ) -> AccessPattern:
+        x = _on_chip(x)
+        axes = (axis,) if isinstance(axis, int) else tuple(axis)
+        axes = tuple(sorted(a + x.ndim if a < 0 else a for a in axes))
+        kept = tuple(1 if i in axes else extent for i, extent in enumerate(x.shape))
+        result = _tile(kept, dtype or x.dtype)
+        isa.tensor_reduce(result, operator, x, axes)
+        if keepdims or len(axes) == x.ndim - 1:
+            return result.reshape(kept if keepdims else (x.shape[0], 1))
+        return result.reshape(tuple(e for i, e in enumerate(kept) if i not in axes))
+
+    function.__name__ = name
+    function.__doc__ = document
+    return function
+
+
+add = _binary("add", "x + y.")
+subtract = _binary("subtract", "x - y.")
+multiply = _binary("multiply", "x * y.")
+divide = _binary("divide", "x / y.")
+maximum = _binary("maximum", "The larger of x and y.")
+minimum = _binary("minimum", "The smaller of x and y.")
+abs_max = _binary("abs_max", "The larger of |x| and |y|.")
+abs_min = _binary("abs_min", "The smaller of |x| and |y|.")
+power = _binary("power", "x to the power y.")
+mod = _binary("mod", "x modulo y, with the sign of y.")
+fmod = _binary("fmod", "x modulo y, with the sign of x.")
+equal = _binary("equal", "1 where x == y, else 0.")
+not_equal = _binary("not_equal", "1 where x != y, else 0.")
+greater = _binary("greater", "1 where x > y, else 0.")
+greater_equal = _binary("greater_equal", "1 where x >= y, else 0.")
+less = _binary("less", "1 where x < y, else 0.")
+less_equal = _binary("less_equal", "1 where x <= y, else 0.")
+logical_and = _binary("logical_and", "1 where both are not 0.")
+logical_or = _binary("logical_or", "1 where either is not 0.")
+logical_xor = _binary("logical_xor", "1 where exactly one is not 0.")
+bitwise_and = _binary("bitwise_and", "Bits set in both.")
+bitwise_or = _binary("bitwise_or", "Bits set in either.")
+bitwise_xor = _binary("bitwise_xor", "Bits set in one.")
+left_shift = _binary("left_shift", "x shifted left by y bits.")
+right_shift = _binary("right_shift", "x shifted right by y bits.")
+
+exp = _unary("exp", "e to the power x.")
+log = _unary("log", "Natural logarithm.")
+sqrt = _unary("sqrt", "Square root.")
+rsqrt = _unary("rsqrt", "1 / square root.")
+reciprocal = _unary("reciprocal", "1 / x.")
+square = _unary("square", "x * x.")
+tanh = _unary("tanh", "Hyperbolic tangent.")
+sigmoid = _unary("sigmoid", "Logistic function.")
+relu = _unary("relu", "max(x, 0).")
+gelu = _unary("gelu", "x times the normal distribution function of x.")
+gelu_dx = _unary("gelu_dx", "Derivative of gelu.")
+gelu_apprx_tanh = _unary("gelu_apprx_tanh", "gelu by its tanh approximation.")
+gelu_apprx_sigmoid = _unary("gelu_apprx_sigmoid", "gelu by its sigmoid approximation.")
+gelu_apprx_sigmoid_dx = _unary("gelu_apprx_sigmoid_dx", "Derivative of gelu_apprx_sigmoid.")
+silu = _unary("silu", "x times sigmoid(x).")
+silu_dx = _unary("silu_dx", "Derivative of silu.")
+softplus = _unary("softplus", "log(1 + e^x).")
+mish = _unary("mish", "x tanh(softplus(x)).")
+erf = _unary("erf", "Error function.")
+erf_dx = _unary("erf_dx", "Derivative of erf.")
+sin = _unary("sin", "Sine.")
+cos = _unary("cos", "Cosine.")
+tan = _unary("tan", "Tangent.")
+arctan = _unary("arctan", "Inverse tangent.")
+sign = _unary("sign", "-1, 0 or 1.")
+abs = _unary("abs", "|x|.")
+copy = _unary("copy", "x.")
+
+sum = _reduction("sum", "add", "Sum over free axes.")
+max = _reduction("max", "maximum", "Largest over free axes.")
+min = _reduction("min", "minimum", "Smallest over free axes.")
+prod = _reduction("prod", "multiply", "Product over free axes.")
