@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from rainshadow import dtypes
@@ -32,6 +32,7 @@ from rainshadow.compiler.operators.tiling import (
     plus,
     power_of_two_at_least,
     split_axis,
+    store,
     times,
     tuple_text,
     window,
@@ -458,7 +459,7 @@ def _emit_products(
             writer.line(f"acc = nl.ndarray({tile.shape}, nl.float32, buffer=nl.psum)")
             accumulator = "acc"
         _emit_accumulation(plan, writer, height, width)
-        ready = OutputTile(**{**_fields(tile), "accumulator": accumulator})
+        ready = replace(tile, accumulator=accumulator)
         if epilogue is not None:
             _emit_store(spec, epilogue, writer, ready)
             return
@@ -469,10 +470,6 @@ def _emit_products(
         writer.line("else:")
         with writer.indent():
             call(writer, "nisa.tensor_tensor", target, target, accumulator, "op=nl.add")
-
-
-def _fields(tile: OutputTile) -> dict[str, object]:
-    return {name: getattr(tile, name) for name in OutputTile.__slots__}
 
 
 def _sums_view(plan: MatmulPlan) -> str:
@@ -492,14 +489,14 @@ def _emit_finish_sums(
     spec: MatmulSpec, plan: MatmulPlan, epilogue: Epilogue, writer: Writer, index: dict[str, str]
 ) -> None:
     with _result_tiles(spec, plan, writer, index) as tile:
-        ready = OutputTile(**{**_fields(tile), "accumulator": _sums_view(plan)})
+        ready = replace(tile, accumulator=_sums_view(plan))
         _emit_store(spec, epilogue, writer, ready)
 
 
 def _emit_store(spec: MatmulSpec, epilogue: Epilogue, writer: Writer, tile: OutputTile) -> None:
     writer.line(f"result = nl.ndarray({tile.shape}, nl.{spec.out_dtype}, buffer=nl.sbuf)")
     epilogue.finish(writer, tile)
-    call(writer, "nisa.dma_copy", f"dst={tile.hbm(spec.out)}", "src=result")
+    store(writer, spec.limits, tile.hbm(spec.out), "result")
 
 
 def _emit_accumulation(plan: MatmulPlan, writer: Writer, height: str, width: str) -> None:

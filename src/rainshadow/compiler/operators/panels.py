@@ -208,9 +208,9 @@ class _Load:
         in_chunk = self.columns // panel.row_tile if fixed and isinstance(self.columns, int) else 1
         row_bytes = panel.num_slabs * depth.tile * item
         tiles = largest_divisor(in_chunk, max(1, STAGE_BYTES // row_bytes))
-        slabs = 1 if depth.ragged else panel.num_slabs
-        if tiles == 1:
-            slabs = largest_divisor(slabs, max(1, STAGE_BYTES // (depth.tile * item)))
+        limit = max(1, STAGE_BYTES // (depth.tile * item)) if tiles == 1 else panel.num_slabs
+        stages = -(-panel.num_slabs // (1 if depth.ragged else limit))
+        slabs = -(-panel.num_slabs // stages)
         count: int | str = in_chunk // tiles
         if not fixed and isinstance(self.columns, int):
             count = -(-self.columns // panel.row_tile)
@@ -222,19 +222,27 @@ class _Load:
                 left = f"{self.columns} - {times(r, panel.row_tile)}"
                 self.writer.line(f"rows = min({panel.row_tile}, {left})")
                 rows = "rows"
-            with loop(self.writer, "s", panel.num_slabs // slabs) as s:
-                self._stage_and_turn(r, rows, tiles, times(s, slabs), slabs)
+            with loop(self.writer, "s", stages) as s:
+                first = times(s, slabs)
+                staged: int | str = slabs
+                if panel.num_slabs % slabs:
+                    self.writer.line(f"slabs = min({slabs}, {panel.num_slabs} - {first})")
+                    staged = "slabs"
+                stage = _Stage(rows, tiles, times(r, tiles * panel.row_tile), first, staged, slabs)
+                self._stage_and_turn(stage)
 
-    def _stage_and_turn(
-        self, group: str, rows: int | str, tiles: int, first_slab: str, slabs: int
-    ) -> None:
+    def _stage_and_turn(self, stage: _Stage) -> None:
         """A staging tile [rows, tiles, slabs * depth] from HBM, and its transposes."""
         panel, depth, writer = self.panel, self.panel.depth, self.writer
-        deep = self._depth(first_slab)
-        width: int | str = deep if slabs == 1 else slabs * depth.tile
+        tiles, rows = stage.tiles, stage.rows
+        deep = self._depth(stage.first_slab)
+        width: int | str = deep
+        if stage.slabs != 1:
+            fixed = isinstance(stage.slabs, int)
+            width = stage.most * depth.tile if fixed else f"slabs * {depth.tile}"
         height = rows if tiles == 1 else tiles * panel.row_tile
-        within = times(group, tiles * panel.row_tile)
-        source = self._source(plus(self.start, within), height, self._k(first_slab), width)
+        f_start = plus(self.start, stage.within)
+        source = self._source(f_start, height, self._k(stage.first_slab), width)
         shape = tuple_text(rows, tiles, width) if tiles > 1 else tuple_text(rows, width)
         writer.line(f"stage = nl.ndarray({shape}, nl.{panel.dtype}, buffer=nl.sbuf)")
         if tiles > 1:
@@ -244,29 +252,52 @@ class _Load:
         slot = power_of_two_at_least(panel.row_tile)
         slot_bytes = slot * dtypes.itemsize(panel.dtype)
         capacity = TURNED_BANKS * self.limits.psum_bank_bytes // slot_bytes
-        at_once = largest_divisor(slabs, max(1, capacity // tiles))
-        with loop(writer, "q", slabs // at_once) as q:
-            shape = tuple_text(deep, at_once, tiles, slot)
+        most = min(stage.most, max(1, capacity // tiles))
+        groups: int | str = -(-stage.most // most)
+        if groups != 1 and not isinstance(stage.slabs, int):
+            groups = f"-(-slabs // {most})"
+        with loop(writer, "q", groups) as q:
+            first = times(q, most)
+            taken: int | str = most if groups != 1 else stage.slabs
+            if groups != 1 and (stage.most % most or not isinstance(stage.slabs, int)):
+                writer.line(f"taken = min({most}, {stage.slabs} - {first})")
+                taken = "taken"
+            shape = tuple_text(deep, most, tiles, slot)
             writer.line(f"turned = nl.ndarray({shape}, nl.{panel.dtype}, buffer=nl.psum)")
             kept = window("0", rows, slot)
-            with loop(writer, "k", at_once) as k, loop(writer, "t", tiles) as t:
-                columns = window(times(plus(times(q, at_once), k), depth.tile), deep, width)
+            with loop(writer, "k", taken) as k, loop(writer, "t", tiles) as t:
+                columns = window(times(plus(first, k), depth.tile), deep, width)
                 data = f"stage[:, {t}, {columns}]" if tiles > 1 else f"stage[:, {columns}]"
                 target = f"turned[:, {k}, {t}, {kept}]"
                 call(writer, "nisa.nc_transpose", f"dst={target}", f"data={data}")
-            slab = plus(first_slab, times(q, at_once))
-            self._copy_turned(slab, at_once, within, height, tiles, kept)
+            self._copy_turned(stage, plus(stage.first_slab, first), taken, most)
 
-    def _copy_turned(
-        self, slab: str, at_once: int, within: str, height: int | str, tiles: int, kept: str
-    ) -> None:
-        """One copy from PSUM takes `at_once` slabs of `tiles` row tiles into the panel."""
-        panel, depth = self.panel, self.panel.depth
-        slabs = slab if at_once == 1 else window(slab, at_once, panel.num_slabs)
+    def _copy_turned(self, stage: _Stage, slab: str, taken: int | str, most: int) -> None:
+        """One copy from PSUM takes `taken` slabs of the stage's row tiles into the panel."""
+        panel, depth, tiles = self.panel, self.panel.depth, stage.tiles
+        slabs = slab if taken == 1 else window(slab, taken, panel.num_slabs)
         deep = "0:depth" if depth.ragged else ":"
-        columns = window(within, height, panel.chunk)
+        height = stage.rows if tiles == 1 else tiles * panel.row_tile
+        columns = window(stage.within, height, panel.chunk)
         target = f"{panel.name}[{deep}, {self.chunk}, {slabs}, {columns}]"
         if tiles > 1:
-            target += f".reshape_dim({1 if at_once == 1 else 2}, ({tiles}, {panel.row_tile}))"
-        source = f"turned[:, {'0' if at_once == 1 else ':'}, {':' if tiles > 1 else '0'}, {kept}]"
+            target += f".reshape_dim({1 if taken == 1 else 2}, ({tiles}, {panel.row_tile}))"
+        kept = window("0", stage.rows, power_of_two_at_least(panel.row_tile))
+        from_slabs = "0" if taken == 1 else window("0", taken, most)
+        source = f"turned[:, {from_slabs}, {':' if tiles > 1 else '0'}, {kept}]"
         call(self.writer, "nisa.tensor_copy", f"dst={target}", f"src={source}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """One staging tile: rows per row tile, row tiles, first F index in the chunk, slabs.
+
+    slabs: as text where the last stage has fewer than `most`.
+    """
+
+    rows: int | str
+    tiles: int
+    within: str
+    first_slab: str
+    slabs: int | str
+    most: int

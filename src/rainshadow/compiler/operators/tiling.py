@@ -5,6 +5,7 @@ What is computed on the tiles is left to the operator emitters.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from rainshadow.machine import Chip
 
+#: An index that selects everything.
+_WHOLE = re.compile(r"\[:(, :)*\]")
 #: A tile may be this much narrower than the partition count if that makes all tiles equal.
 _EVEN_TILE_ALLOWANCE = 1.25
 #: Longest call printed on one line; loops indent it further.
@@ -149,8 +152,15 @@ def inner(text: str) -> str:
     return f"({text})" if " + " in text else text
 
 
+def store(writer: Writer, limits: CoreLimits, target: str, source: str) -> None:
+    """A DMA to HBM. SyncE starts it where it can, so that no load queues behind it."""
+    hardware = () if limits.generation == "gen2" else ("dge_mode=nisa.dge_mode.hwdge",)
+    call(writer, "nisa.dma_copy", f"dst={target}", f"src={source}", *hardware)
+
+
 def call(writer: Writer, function: str, *arguments: str) -> None:
     """`function(arguments)`, one argument a line where one line would be too long."""
+    arguments = tuple(_WHOLE.sub("", argument) for argument in arguments)
     text = f"{function}({', '.join(arguments)})"
     if len(text) <= _LINE_LENGTH:
         writer.line(text)
