@@ -1,0 +1,1 @@
+"""What ties code to CUDA, and how a script meets the simulated chip without being edited."""

@@ -1,0 +1,195 @@
+"""Knows how to run a user's script inside this process, redirected and watched.
+
+`python -m rainshadow.porting.child ORDER.json` is what launch.py starts; the order names the
+script, its arguments, the target and the folder for the record. The script sees what it would
+see under `python script.py`: its own argv, its folder first on sys.path, the user's working
+directory, `__main__`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import runpy
+import sys
+import time
+import traceback
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import rainshadow
+from rainshadow.errors import RainshadowError, SourceLine
+from rainshadow.porting import record as kept
+from rainshadow.porting.cuda_namespace import DeviceFacts
+from rainshadow.porting.mixed_precision import PrecisionPolicy
+from rainshadow.porting.record import RunRecord, save_record
+from rainshadow.porting.redirect import Redirection
+from rainshadow.porting.ties import TieLog, code_owner, user_line
+from rainshadow.porting.watch import StepLimitReached, TrainingWatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """One run. target: "cpu" or "rainshadow".  precision: "bf16" or "fp32".
+
+    host: whether an operator without a lowering may run on the host.
+    """
+
+    script: str
+    arguments: tuple[str, ...]
+    target: str
+    precision: str
+    folder: str
+    chip: str = "trainium2"
+    step_limit: int | None = None
+    host: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a script ended. See record.RunRecord."""
+
+    status: str
+    error: str = ""
+    exit_code: int = 0
+
+
+def run(order: Order) -> RunRecord:
+    """Run the script to its end, write the record and return it."""
+    log = TieLog()
+    began_s = time.perf_counter()
+    if order.target == "cpu":
+        record = _run_on_host(order, log)
+    else:
+        from rainshadow.porting.on_chip import run_on_chip
+
+        record = run_on_chip(order, log)
+    record = replace(
+        record,
+        ties=log.ties(),
+        wall_s=time.perf_counter() - began_s,
+        versions={
+            "rainshadow": rainshadow.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    )
+    return save_record(record, Path(order.folder))
+
+
+def _run_on_host(order: Order, log: TieLog) -> RunRecord:
+    """The exact reference: CPU, eager, fp32 where the script asks for mixed precision."""
+    watch = TrainingWatch(step_limit=order.step_limit)
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    redirection = Redirection(
+        "cpu",
+        facts=DeviceFacts(name="CPU reference of Rainshadow", memory_bytes=memory_bytes),
+        policy=PrecisionPolicy(autocast=False),
+        backend=None,
+        log=log,
+        targets_seen=watch.targets_seen,
+    )
+    with redirection, watch:
+        ending = execute(order)
+    return watched_record(order, watch, ending)
+
+
+def watched_record(order: Order, watch: TrainingWatch, ending: Ending) -> RunRecord:
+    """What the watch saw, as a record."""
+    return RunRecord(
+        script=order.script,
+        arguments=order.arguments,
+        target=order.target,
+        precision=order.precision,
+        status=ending.status,
+        error=ending.error,
+        exit_code=ending.exit_code,
+        losses=watch.losses,
+        loss_step=watch.loss_step,
+        step_wall_s=watch.step_wall_s,
+        targets_per_step=watch.targets_per_step,
+        gradients=watch.gradients,
+        num_parameters=watch.num_parameters,
+    )
+
+
+def execute(order: Order) -> Ending:
+    """Run the script as `__main__`; whatever it raises is printed and becomes an Ending."""
+    sys.argv = [order.script, *order.arguments]
+    sys.path[0] = str(Path(order.script).resolve().parent)
+    try:
+        runpy.run_path(order.script, run_name="__main__")
+    except StepLimitReached:
+        return Ending(status=kept.STEP_LIMIT)
+    except SystemExit as error:
+        return _exited(error)
+    except KeyboardInterrupt as error:
+        _show(error)
+        return Ending(status=kept.INTERRUPTED, error="KeyboardInterrupt", exit_code=1)
+    except RainshadowError as error:
+        _show(error)
+        return Ending(status=kept.RAISED, error=str(error), exit_code=error.exit_code)
+    except Exception as error:
+        _show(error)
+        last = "".join(traceback.format_exception_only(error)).strip()
+        return Ending(status=kept.RAISED, error=_with_hint(last), exit_code=1)
+    finally:
+        sys.stdout.flush()
+    return Ending(status=kept.FINISHED)
+
+
+def _exited(error: SystemExit) -> Ending:
+    """As the interpreter has it: None and 0 are success, a text is printed and is failure."""
+    if error.code in (None, 0):
+        return Ending(status=kept.FINISHED)
+    if isinstance(error.code, int):
+        what = f"the script ended itself with exit code {error.code}"
+    else:
+        print(error.code, file=sys.stderr)
+        what = f"the script ended itself: {error.code}"
+    where = _raised_at(error)
+    return Ending(status=kept.EXITED, error=f"{what}\n  at {where}" if where else what, exit_code=1)
+
+
+def _with_hint(last: str) -> str:
+    if last.startswith("EOFError"):
+        return last + "\n  the script reads standard input, which is closed for it: give it a file"
+    return last
+
+
+def _raised_at(error: BaseException) -> SourceLine | None:
+    frames = [f for f, _ in traceback.walk_tb(error.__traceback__)]
+    return next((w for f in reversed(frames) if (w := user_line(f))), None)
+
+
+def _show(error: BaseException) -> None:
+    """Print the traceback as Python would have, without the frames of the launcher."""
+    shown: Any = traceback.TracebackException.from_exception(error)
+    part = shown
+    while part is not None:
+        kept_frames = [f for f in part.stack if code_owner(f.filename) != "rainshadow"]
+        while kept_frames and kept_frames[0].filename in ("<frozen runpy>", runpy.__file__):
+            kept_frames.pop(0)
+        part.stack = traceback.StackSummary.from_list(kept_frames)
+        part = part.__cause__ or (None if part.__suppress_context__ else part.__context__)
+    print("".join(shown.format()), end="", file=sys.stderr)
+
+
+def main() -> int:
+    """Read the order, run it."""
+    entry = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    order = Order(**{**entry, "arguments": tuple(entry["arguments"])})
+    return run(order).exit_code
+
+
+if __name__ == "__main__":
+    # The script under test owns `__main__` from here on; nothing else of this module is there.
+    from rainshadow.porting.child import main as child_main
+
+    sys.exit(child_main())
