@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,14 @@ import pytest
 pytest.importorskip("torch")
 
 from rainshadow.errors import InputError, ScriptError
+from rainshadow.porting.child import Ending, Order, execute
+from rainshadow.porting.cuda_namespace import DeviceFacts
 from rainshadow.porting.launch import ScriptRun, check_script, require_complete
-from rainshadow.porting.record import RunRecord, load_record, save_record
+from rainshadow.porting.mixed_precision import PrecisionPolicy
+from rainshadow.porting.record import RunRecord, save_record
+from rainshadow.porting.redirect import Redirection
+from rainshadow.porting.ties import TieLog
+from rainshadow.porting.watch import TrainingWatch
 
 TRAIN = """
     import sys
@@ -81,24 +90,46 @@ def test_a_training_script_leaves_its_losses_and_gradients(tmp_path: Path) -> No
     assert not list(tmp_path.glob(".*")), "nothing is left beside the record"
 
 
-def test_the_step_limit_ends_a_long_script(tmp_path: Path) -> None:
-    record, _ = run(order(tmp_path, train(), "1000000", step_limit=2), tmp_path)
-    assert (record.num_steps, record.partial, record.exit_code) == (2, False, 0)
+def ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, *arguments: str, **more: Any
+) -> tuple[Ending, TrainingWatch]:
+    """How a script ends when it is run inside this process, as child.py does."""
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    made = Order(**{**order(tmp_path, body, *arguments), "arguments": arguments, **more})
+    watch = TrainingWatch(step_limit=made.step_limit)
+    redirection = Redirection(
+        "cpu",
+        facts=DeviceFacts(name="test device", memory_bytes=1),
+        policy=PrecisionPolicy(autocast=False),
+        backend=None,
+        log=TieLog(),
+    )
+    with redirection, watch:
+        return execute(made), watch
 
 
-def test_a_script_that_raises_shows_its_own_traceback(tmp_path: Path) -> None:
-    record, output = run(order(tmp_path, train("1 / 0"), "3"), tmp_path)
-    assert (record.status, record.exit_code, record.partial) == ("raised", 1, True)
-    assert "ZeroDivisionError" in record.error
+def test_the_step_limit_ends_a_long_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    end, watch = ending(tmp_path, monkeypatch, train(), "1000000", step_limit=2)
+    assert (end.status, end.exit_code) == ("stopped at the step limit", 0)
+    assert len(watch.step_wall_s) == 2
+
+
+def test_a_script_that_raises_shows_its_own_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    end, watch = ending(tmp_path, monkeypatch, train("1 / 0"), "3")
+    output = capfd.readouterr().err
+    assert (end.status, end.exit_code) == ("raised", 1)
+    assert "ZeroDivisionError" in end.error
     assert "1 / 0" in output
-    assert "rainshadow" not in output and "runpy" not in output
-    assert len(record.losses) == 2, "what was recorded before the error is kept"
-    with pytest.raises(ScriptError, match="ZeroDivisionError"):
-        require_complete(record)
+    assert "rainshadow/" not in output and "runpy" not in output
+    assert len(watch.losses) == 2, "what was recorded before the error is kept"
 
 
 @pytest.mark.parametrize(
-    ("end", "status", "exit_code"),
+    ("last_line", "status", "exit_code"),
     [
         ("sys.exit(0)", "finished", 0),
         ("sys.exit()", "finished", 0),
@@ -106,21 +137,36 @@ def test_a_script_that_raises_shows_its_own_traceback(tmp_path: Path) -> None:
         ("sys.exit('no data')", "exited", 1),
         ("input('name? ')", "raised", 1),
         ("raise KeyboardInterrupt", "interrupted", 1),
-        ("import os; os._exit(7)", "killed", 1),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed", 1),
         ("torch.cuda.CUDAGraph()", "raised", 2),
+        ("not python", "raised", 1),
     ],
 )
-def test_endings(tmp_path: Path, end: str, status: str, exit_code: int) -> None:
-    body = f"import sys, torch\n{end}\n"
-    record, output = run(order(tmp_path, body), tmp_path)
-    assert (record.status, record.exit_code) == (status, exit_code), output
-    assert record.partial is (status != "finished")
-    assert load_record(Path(order(tmp_path, body)["folder"])).status == status
-    if "input" in end:
-        assert "standard input" in record.error
-    if "sys.exit(3)" in end:
-        assert "script.py:2" in record.error
+def test_endings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_line: str, status: str, exit_code: int
+) -> None:
+    end, _ = ending(tmp_path, monkeypatch, f"import sys, torch\n{last_line}\n")
+    assert (end.status, end.exit_code) == (status, exit_code)
+    if "input" in last_line:
+        assert "standard input" in end.error
+    if "sys.exit(3)" in last_line:
+        assert "script.py:2" in end.error
+
+
+@pytest.mark.parametrize("status", ["raised", "exited", "interrupted", "killed"])
+def test_an_incomplete_record_is_an_error_with_context(status: str) -> None:
+    broken = RunRecord(
+        script="a/b.py", target="cpu", precision="fp32", status=status, error="because", exit_code=1
+    )
+    with pytest.raises(ScriptError, match=rf"b.py {status} after 0 optimizer steps.*because"):
+        require_complete(broken)
+    require_complete(replace(broken, status="finished"))
+
+
+def test_a_killed_script_has_a_record_that_says_so(tmp_path: Path) -> None:
+    body = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    record, _ = run(order(tmp_path, body), tmp_path)
+    assert (record.status, record.exit_code, record.partial) == ("killed", 1, True)
+    assert "SIGKILL" in record.error
 
 
 def test_an_interrupted_script_keeps_what_it_has(tmp_path: Path) -> None:
