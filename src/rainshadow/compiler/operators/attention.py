@@ -15,8 +15,10 @@ from rainshadow.compiler.operators.attention_heads import (
     choose_sets,
     emit_causal_mask,
     emit_docstring,
+    emit_key_tiles,
     emit_load_rows,
     emit_mask,
+    emit_padded,
     emit_row_window,
     emit_store_rows,
     emit_turn,
@@ -61,7 +63,7 @@ def plan_attention(spec: AttentionSpec) -> AttentionPlan:
     state = 3 * 4 * spec.q_tiles
     capacity = SCORE_BANKS * limits.bank_floats
     rows = capacity * (4 + 2 * item) * 2
-    sets = choose_sets(spec, turned + natural + stages + state, fixed_bytes=rows)
+    sets = choose_sets(spec, natural + stages + state, turned, fixed_bytes=rows)
     if power_of_two_at_least(spec.kv_len) > limits.bank_floats:
         chunk = min(capacity, spec.kv_len)
         return AttentionPlan(
@@ -136,7 +138,7 @@ def _load_keys_and_values(writer: Writer, spec: AttentionSpec, sets: HeadSets) -
         writer.line(f"k_rows = nl.ndarray({shape}, nl.{spec.compute_dtype}, buffer=nl.sbuf)")
         emit_load_rows(writer, sets, "k", rows, "k_rows")
         columns = window(times(c, spec.kv_tile), count, spec.kv_len)
-        emit_turn(writer, sets, "k_rows", count, "k_t", columns)
+        emit_turn(writer, sets, "k_rows[:", count, "k_t", columns)
 
 
 def _emit_query_tile(writer: Writer, spec: AttentionSpec, plan: AttentionPlan, i: str) -> None:
@@ -148,7 +150,7 @@ def _emit_query_tile(writer: Writer, spec: AttentionSpec, plan: AttentionPlan, i
     emit_load_rows(writer, sets, "q", rows, "q_rows")
     turned = tuple_text(sets.block_rows, sets.blocks, count)
     writer.line(f"q_t = nl.ndarray({turned}, nl.{spec.compute_dtype}, buffer=nl.sbuf)")
-    emit_turn(writer, sets, "q_rows", count, "q_t", ":")
+    emit_turn(writer, sets, "q_rows[:", count, "q_t", ":")
     writer.line(f"out_rows = nl.ndarray({shape}, nl.{spec.out_dtype}, buffer=nl.sbuf)")
     visible = str(spec.kv_len)
     if spec.causal and spec.q_tiles > 1:
@@ -187,31 +189,6 @@ class _QueryTile:
             f"k_t[{partitions}, {block}, {columns}]", "accumulate=False", *place,
         )  # fmt: skip
 
-    def _tiles(self, columns: str) -> int | str:
-        """Key tiles in `columns` keys."""
-        if columns.isdigit():
-            return -(-int(columns) // self.spec.kv_tile)
-        return f"-(-{columns} // {self.spec.kv_tile})"
-
-    def _allocate_p(self, shape: tuple[int, ...], columns: str) -> str:
-        """A tile for exponentials, its last key tile padded with zeros; text of what is real."""
-        spec, writer = self.spec, self.writer
-        dims = ", ".join(str(size) for size in shape)
-        lead = f"{self.rows}, {dims}" if shape else self.rows
-        index = ":, :" if shape else ":"
-        if not spec.kv_ragged:
-            writer.line(
-                f"p = nl.ndarray(({lead}, {columns}), nl.{spec.compute_dtype}, buffer=nl.sbuf)"
-            )
-            return "p"
-        writer.line(f"padded = {self._tiles(columns)} * {spec.kv_tile}")
-        writer.line(f"p = nl.ndarray(({lead}, padded), nl.{spec.compute_dtype}, buffer=nl.sbuf)")
-        writer.line(f"if padded > {columns}:")
-        with writer.indent():
-            start = f"nl.ds({columns}, padded - {columns})"
-            writer.line(f"nisa.memset(p[{index}, {start}], 0.0)")
-        return f"p[{index}, 0:{columns}]"
-
     def emit_group(self, g: str) -> None:
         """`group` pairs at once: every vector instruction takes all of them."""
         writer, spec, plan = self.writer, self.spec, self.plan
@@ -238,11 +215,12 @@ class _QueryTile:
         largest = f"{row_max}.expand_dim(2).broadcast(2, {self.visible})"
         call(writer, "nisa.tensor_tensor", "shifted", f"scores[:, :, {seen}]", largest,
              "op=nl.subtract")  # fmt: skip
-        real = self._allocate_p((group,), self.visible)
+        tiles = emit_key_tiles(writer, spec, self.visible)
+        real = emit_padded(writer, spec, "p", f"{self.rows}, {group}", self.visible, tiles)
         call(writer, "nisa.activation", f"dst={real}", "op=nl.exp", "data=shifted",
              f"scale={spec.scale!r}")  # fmt: skip
         call(writer, "nisa.tensor_reduce", f"dst={row_sum}", "op=nl.add", f"data={real}", "axis=2")
-        self._weigh_group(first)
+        self._weigh_group(first, tiles)
         writer.line(f"inverse = nl.ndarray(({self.rows}, {group}), nl.float32, buffer=nl.sbuf)")
         writer.line(f"nisa.reciprocal(dst=inverse, data={row_sum})")
         call(writer, "nisa.tensor_tensor", f"out_rows[:, {pairs}, :]",
@@ -260,13 +238,13 @@ class _QueryTile:
         self.writer.line(f"pair = {pair}")
         return "pair"
 
-    def _weigh_group(self, first: str) -> None:
+    def _weigh_group(self, first: str, tiles: int | str) -> None:
         """acc = p @ v of every pair; p is turned because keys must lie on partitions."""
         writer, spec, group = self.writer, self.spec, self.plan.group
         slot = power_of_two_at_least(spec.head_dim)
         writer.line(f"acc = nl.ndarray(({self.rows}, {group}, {slot}), nl.float32, buffer=nl.psum)")
         kept = window("0", self.rows, spec.limits.partitions)
-        with loop(writer, "c", self._tiles(self.visible)) as c:
+        with loop(writer, "c", tiles) as c:
             shape = tuple_text(spec.kv_tile, group, spec.limits.partitions)
             writer.line(f"turned = nl.ndarray({shape}, nl.{spec.compute_dtype}, buffer=nl.psum)")
             keys = window(times(c, spec.kv_tile), spec.kv_tile, spec.kv_len)
@@ -294,8 +272,8 @@ class _QueryTile:
             call(writer, "nisa.tensor_reduce", "dst=largest", "op=nl.maximum", "data=scores",
                  "axis=1")  # fmt: skip
             self._negate("largest")
-            self._exponentials("scores", self.visible, "total")
-            self._weigh_pair(pair, "0", self.visible)
+            tiles = self._exponentials("scores", self.visible, "total")
+            self._weigh_pair(pair, "0", tiles)
             weighted = "acc"
         else:
             shape = f"({self.rows}, {spec.head_dim})"
@@ -342,12 +320,14 @@ class _QueryTile:
         call(self.writer, "nisa.tensor_scalar", "dst=minus_max", f"data={largest}",
              "op0=nl.multiply", f"operand0={-self.spec.scale!r}")  # fmt: skip
 
-    def _exponentials(self, scores: str, width: str, sums: str) -> None:
-        """p = exp(scale * (scores - maximum)), with its sum along the keys."""
-        real = self._allocate_p((), width)
+    def _exponentials(self, scores: str, width: str, sums: str) -> int | str:
+        """p = exp(scale * (scores - maximum)) and its sum along the keys; returns its key tiles."""
+        tiles = emit_key_tiles(self.writer, self.spec, width)
+        real = emit_padded(self.writer, self.spec, "p", self.rows, width, tiles)
         call(self.writer, "nisa.activation", f"dst={real}", "op=nl.exp", f"data={scores}",
              "bias=minus_max", f"scale={self.spec.scale!r}", "reduce_op=nl.add",
              f"reduce_res={sums}")  # fmt: skip
+        return tiles
 
     def _emit_chunk(self, pair: str, n: str) -> None:
         writer, spec, chunk = self.writer, self.spec, self.plan.chunk
@@ -372,8 +352,8 @@ class _QueryTile:
                  "bias=minus_max", f"scale={spec.scale!r}")  # fmt: skip
             writer.line("nisa.tensor_copy(dst=largest, src=chunk_max)")
         writer.line(f"chunk_sum = {column}")
-        self._exponentials("scores", "width", "chunk_sum")
-        self._weigh_pair(pair, "first", "width")
+        tiles = self._exponentials("scores", "width", "chunk_sum")
+        self._weigh_pair(pair, "first", tiles)
         writer.line(f"if {n} == 0:")
         with writer.indent():
             writer.line("nisa.tensor_copy(dst=total, src=chunk_sum)")
@@ -385,17 +365,15 @@ class _QueryTile:
                      "op0=nl.multiply", "operand0=correction", "op1=nl.add",
                      f"operand1={addend}")  # fmt: skip
 
-    def _weigh_pair(self, pair: str, first: str, width: str) -> None:
+    def _weigh_pair(self, pair: str, first: str, tiles: int | str) -> None:
         """acc = p @ v for the keys of one chunk."""
         writer, spec = self.writer, self.spec
         writer.line(f"acc = nl.ndarray(({self.rows}, {spec.head_dim}), nl.float32, buffer=nl.psum)")
-        tiles = self._tiles(width)
-        writer.line(f"tiles = {tiles}")
         blocks = spec.bank_blocks
         kept = window("0", self.rows, spec.limits.partitions)
-        writer.line(f"for t in range(0, tiles, {blocks}):")
+        writer.line(f"for t in range(0, {tiles}, {blocks}):")
         with writer.indent():
-            writer.line(f"taken = min({blocks}, tiles - t)")
+            writer.line(f"taken = min({blocks}, {tiles} - t)")
             shape = tuple_text(spec.kv_tile, blocks, spec.limits.partitions)
             writer.line(f"turned = nl.ndarray({shape}, nl.{spec.compute_dtype}, buffer=nl.psum)")
             writer.line("for u in range(taken):")

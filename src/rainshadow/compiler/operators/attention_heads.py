@@ -185,25 +185,32 @@ class HeadSets:
         return f"nl.ds({row}, {size})", block, place
 
 
-def choose_sets(spec: AttentionSpec, bytes_per_pair: int, fixed_bytes: int = 0) -> HeadSets:
+def choose_sets(
+    spec: AttentionSpec, row_bytes: int, turned_bytes: int, fixed_bytes: int = 0
+) -> HeadSets:
     """The largest sets whose tiles take a fair share of SBUF.
 
-    bytes_per_pair: SBUF bytes per partition that one pair's tiles need.
+    row_bytes: SBUF bytes per partition of one pair's tiles [row, tile, head_dim]; turned_bytes:
+    of its turned tiles, which stacked heads share; fixed_bytes: what all pairs need once.
     Errors: `InputError` if one pair alone does not fit.
     """
     available = spec.limits.sbuf_bytes - fixed_bytes
     for batches, heads in _set_sizes(spec):
-        pairs = batches * heads
-        if pairs * bytes_per_pair <= _SHARED_FRACTION * available:
-            return _stack(spec, batches, heads, double=True)
-    if bytes_per_pair > _ALONE_FRACTION * available:
+        stacked = _stacked_heads(spec, batches * heads)
+        needed = batches * heads * (row_bytes + turned_bytes // stacked)
+        all_at_once = batches * heads == spec.batch * spec.heads
+        share = _ALONE_FRACTION if all_at_once else _SHARED_FRACTION
+        if needed <= share * available:
+            return HeadSets(spec=spec, batches=batches, heads=heads, stacked=stacked, double=True)
+    needed = row_bytes + turned_bytes
+    if needed > _ALONE_FRACTION * available:
         raise InputError(
-            f"{spec.name}: one head of {spec.kv_len} keys needs {bytes_per_pair} bytes of SBUF "
+            f"{spec.name}: one head of {spec.kv_len} keys needs {needed} bytes of SBUF "
             "per partition",
             allowed=f"{int(_ALONE_FRACTION * available)} bytes",
             fix="use a shorter sequence, or split it over cores",
         )
-    return _stack(spec, 1, 1, double=False)
+    return HeadSets(spec=spec, batches=1, heads=1, stacked=1, double=False)
 
 
 def _set_sizes(spec: AttentionSpec) -> Iterator[tuple[int, int]]:
@@ -216,11 +223,11 @@ def _set_sizes(spec: AttentionSpec) -> Iterator[tuple[int, int]]:
             yield 1, heads
 
 
-def _stack(spec: AttentionSpec, batches: int, heads: int, *, double: bool) -> HeadSets:
-    stacked = 1
-    if spec.head_dim in _STACKED_HEAD_SIZES and spec.head_dim >= spec.limits.row_tile:
-        stacked = largest_divisor(batches * heads, spec.limits.partitions // spec.head_dim)
-    return HeadSets(spec=spec, batches=batches, heads=heads, stacked=stacked, double=double)
+def _stacked_heads(spec: AttentionSpec, pairs: int) -> int:
+    """Heads under each other in a turned tile: as many as TensorE's row tiles allow."""
+    if spec.head_dim not in _STACKED_HEAD_SIZES or spec.head_dim < spec.limits.row_tile:
+        return 1
+    return largest_divisor(pairs, spec.limits.partitions // spec.head_dim)
 
 
 def fill_banks(pairs: int, most: int, per_bank: int) -> int:
@@ -290,7 +297,9 @@ def emit_store_rows(writer: Writer, sets: HeadSets, tensor: str, rows: str, sour
 def emit_turn(
     writer: Writer, sets: HeadSets, stage: str, rows: str, target: str, columns: str
 ) -> None:
-    """Transpose row tile `stage` [rows, pairs, head_dim] into target[head_dim, block, columns].
+    """Transpose a row tile [rows, pairs, head_dim] into target[head_dim, block, columns].
+
+    stage: text of the row tile up to its pair index, e.g. "k_rows[:, 0".
 
     Several blocks share a PSUM bank, so that one copy takes them all.
     """
@@ -308,13 +317,42 @@ def emit_turn(
             pairs = window(start, sets.stacked, sets.pairs)
             call(
                 writer, "nisa.nc_transpose", f"dst=turned[:, {u}, {kept}]",
-                f"data={stage}[:, {pairs}, :]",
+                f"data={stage}, {pairs}, :]",
             )  # fmt: skip
         blocks = window(times(t, at_once), at_once, sets.blocks)
         call(
             writer, "nisa.tensor_copy", f"dst={target}[:, {blocks}, {columns}]",
             f"src=turned[:, :, {kept}]",
         )  # fmt: skip
+
+
+def emit_padded(
+    writer: Writer, spec: AttentionSpec, name: str, lead: str, columns: str, tiles: int | str
+) -> str:
+    """Allocate a tile [lead..., columns] of operands; returns text of its real part.
+
+    The last key tile is filled up with zeros, so that every key tile can be treated as full.
+    lead: the leading sizes, e.g. "128, 4".  tiles: key tiles in `columns`.
+    """
+    kind = f"nl.{spec.compute_dtype}, buffer=nl.sbuf"
+    if not spec.kv_ragged:
+        writer.line(f"{name} = nl.ndarray(({lead}, {columns}), {kind})")
+        return name
+    index = ":, " * (lead.count(",") + 1)
+    writer.line(f"padded = {tiles} * {spec.kv_tile}")
+    writer.line(f"{name} = nl.ndarray(({lead}, padded), {kind})")
+    writer.line(f"if padded > {columns}:")
+    with writer.indent():
+        writer.line(f"nisa.memset({name}[{index}nl.ds({columns}, padded - {columns})], 0.0)")
+    return f"{name}[{index}0:{columns}]"
+
+
+def emit_key_tiles(writer: Writer, spec: AttentionSpec, columns: str) -> int | str:
+    """The number of key tiles in `columns` keys; writes the line that finds a varying one."""
+    if columns.isdigit():
+        return -(-int(columns) // spec.kv_tile)
+    writer.line(f"tiles = -(-{columns} // {spec.kv_tile})")
+    return "tiles"
 
 
 def emit_docstring(writer: Writer, spec: AttentionSpec, first_line: str, *notes: str) -> None:
