@@ -49,8 +49,17 @@ class AccessPattern:
     """
 
     __slots__ = (
-        "_array", "_box", "_kind", "buffer_", "dtype", "indirection", "offset", "shape", "strides",
-    )  # fmt: skip
+        "_array",
+        "_box",
+        "_kind",
+        "buffer_",
+        "dtype",
+        "fast_view",
+        "indirection",
+        "offset",
+        "shape",
+        "strides",
+    )
 
     def __init__(
         self,
@@ -70,6 +79,8 @@ class AccessPattern:
         self._array: np.ndarray[Any, Any] | None = None
         self._kind: tuple[Any, ...] | None = None
         self._box: tuple[int, int, int, int] | None = None
+        #: The same elements as another library's tensor, kept by `sim.fast`.
+        self.fast_view: Any = None
 
     # -- description ---------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from rainshadow.isa.instruction import ACCESSORS, Instruction, Signature, make_s
 from rainshadow.isa.memory import Buffer, Space
 from rainshadow.isa.strides import contiguous_strides
 from rainshadow.machine import Chip, NeuronCore
-from rainshadow.sim.fast import FAST_PATHS
+from rainshadow.sim.fast import fast_paths
 from rainshadow.sim.memory import Arena, Memories
 from rainshadow.sim.options import SimOptions
 from rainshadow.sim.placement import Accesses, Request, place
@@ -61,6 +61,7 @@ class Recorder:
         self.memories = _memories(chip, chip.core)
         self.random = np.random.default_rng(options.seed)
         self.with_data = options.data == "full"
+        self._fast = {} if options.exact else fast_paths()
         self.instruction_count = 0
         self._signatures: list[Signature] = []
         self._signature_ids: dict[Any, int] = {}
@@ -185,8 +186,8 @@ class Recorder:
             signature = self._first_of_its_kind(instr, key)
         if self.with_data:
             try:
-                fast = FAST_PATHS.get(cls)
-                if fast is None or self.options.exact or not fast(instr):
+                fast = self._fast.get(cls)
+                if fast is None or not fast(instr):
                     instr.meaning()
             except NkiValidationError as error:
                 raise self._located(error) from None
