@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import runpy
+import signal
 import sys
 import time
 import traceback
@@ -85,7 +86,7 @@ def run(order: Order) -> RunRecord:
 
 def _run_on_host(order: Order, log: TieLog) -> RunRecord:
     """The exact reference: CPU, eager, fp32 where the script asks for mixed precision."""
-    watch = TrainingWatch(step_limit=order.step_limit)
+    watch = TrainingWatch(step_limit=order.step_limit, count_flops=True)
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     redirection = Redirection(
         "cpu",
@@ -116,6 +117,7 @@ def watched_record(order: Order, watch: TrainingWatch, ending: Ending) -> RunRec
         targets_per_step=watch.targets_per_step,
         gradients=watch.gradients,
         num_parameters=watch.num_parameters,
+        model_flops=watch.model_flops,
     )
 
 
@@ -181,8 +183,15 @@ def _show(error: BaseException) -> None:
     print("".join(shown.format()), end="", file=sys.stderr)
 
 
+def _interrupt_once(number: int, frame: Any) -> None:
+    """Ctrl-C ends the script; another one must not end the writing of its record."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """Read the order, run it."""
+    signal.signal(signal.SIGINT, _interrupt_once)
     entry = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     order = Order(**{**entry, "arguments": tuple(entry["arguments"])})
     return run(order).exit_code

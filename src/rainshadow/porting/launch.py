@@ -35,11 +35,21 @@ def check_script(script: Path) -> None:
 class ScriptRun:
     """A script running in its own process. Use `wait` to get its record.
 
-    order: the fields of child.Order.  output: where the script's stdout and stderr go.
+    order: the fields of child.Order.  output, errors: where the script's stdout and stderr go; errors
+    defaults to output.
     stdin: hand the script this process's standard input; otherwise it reads end of file.
+    share: how many runs share this machine; torch takes that part of the cores.
     """
 
-    def __init__(self, order: dict[str, Any], *, output: IO[Any], stdin: bool = False) -> None:
+    def __init__(
+        self,
+        order: dict[str, Any],
+        *,
+        output: IO[Any],
+        errors: IO[Any] | None = None,
+        stdin: bool = False,
+        share: int = 1,
+    ) -> None:
         self.order = order
         folder = Path(order["folder"])
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -47,24 +57,22 @@ class ScriptRun:
         self._order_file = Path(name)
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             json.dump(order, stream)
+        threads = max(1, (os.cpu_count() or 1) // share)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "rainshadow.porting.child", name],
             stdin=None if stdin else subprocess.DEVNULL,
             stdout=output,
-            stderr=output,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stderr=errors or output,
+            env={"OMP_NUM_THREADS": str(threads), **os.environ, "PYTHONUNBUFFERED": "1"},
         )
 
     def wait(self) -> RunRecord:
-        """Wait for the end; a script that was killed has a record that says so."""
+        """Wait for the end. Ctrl-C ends the script, whose record then says so."""
         try:
             code = self._process.wait()
         except KeyboardInterrupt:
-            # The terminal has sent the signal to the script as well: let it write its record.
-            self.stop()
-            raise
-        finally:
-            self._order_file.unlink(missing_ok=True)
+            return self.stop()
+        self._order_file.unlink(missing_ok=True)
         return self._record(code)
 
     def poll(self) -> bool:

@@ -60,6 +60,7 @@ class RunRecord:
     losses: value of the root of each outermost backward(), gradient scaling undone; loss_step:
     number of optimizer steps done before each.  step_wall_s: host time between the ends of
     consecutive optimizer steps.  targets_per_step: loss targets (tokens) per optimizer step.
+    model_flops: see model_flops.py, per optimizer step, counted on the reference run only.
     gradients: fp32, at the end of the last backward() before the first optimizer step, by
     parameter name.  launches, host_operations, transfers: those of optimizer step number
     `recorded_step` (from 0), between the end of the previous step and its own end; host_total:
@@ -79,6 +80,7 @@ class RunRecord:
     targets_per_step: list[int] = field(default_factory=list)
     gradients: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     num_parameters: int = 0
+    model_flops: int = 0
     ties: list[Tie] = field(default_factory=list)
     recorded_step: int | None = None
     launches: list[Launch] = field(default_factory=list)

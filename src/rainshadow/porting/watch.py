@@ -20,16 +20,24 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from rainshadow.porting.model_flops import ModelFlops
 from rainshadow.porting.patches import Patches
 
 _SCALED_FROM = "_unscaled_root"
+
+#: What a PhaseListener is told.
+BACKWARD_START, BACKWARD_END = "backward start", "backward end"
+OPTIMIZER_START, OPTIMIZER_END = "optimizer step start", "optimizer step end"
+
+#: The first step may also hold the script's evaluation; the second is counted where there is one.
+_COUNTED_STEPS = 2
 
 
 class PhaseListener(Protocol):
     """A device that wants to know which part of a training step it is executing."""
 
     def mark(self, event: str) -> None:
-        """event: "backward_start", "backward_end", "optimizer_start" or "optimizer_end"."""
+        """event: BACKWARD_START, BACKWARD_END, OPTIMIZER_START or OPTIMIZER_END."""
 
     def quiet(self) -> Any:
         """A context in which the device counts nothing: what happens there is only observation."""
@@ -43,10 +51,15 @@ class TrainingWatch:
     """Watches a run while entered. See record.RunRecord for what the fields mean.
 
     step_limit: number of optimizer steps after which the script is ended, or None.
+    count_flops: count the operations of the first steps (slows them; not where torch compiles).
     """
 
     def __init__(
-        self, listener: PhaseListener | None = None, step_limit: int | None = None
+        self,
+        listener: PhaseListener | None = None,
+        step_limit: int | None = None,
+        *,
+        count_flops: bool = False,
     ) -> None:
         self.losses: list[float] = []
         self.loss_step: list[int] = []
@@ -63,6 +76,8 @@ class TrainingWatch:
         self._scale = 1.0
         self._patches = Patches()
         self._hooks: list[Any] = []
+        self._counter: ModelFlops | None = ModelFlops() if count_flops else None
+        self.model_flops = 0
 
     def __enter__(self) -> TrainingWatch:
         self._patches.set(torch.autograd, "backward", self._backward(torch.autograd.backward))
@@ -79,10 +94,13 @@ class TrainingWatch:
             register_optimizer_step_pre_hook(self._before_step),
             register_optimizer_step_post_hook(self._after_step),
         ]
+        if self._counter is not None:
+            self._counter.__enter__()
         self._step_began_s = time.perf_counter()
         return self
 
     def __exit__(self, *exception: Any) -> None:
+        self._stop_counting()
         for hook in self._hooks:
             hook.remove()
         self._patches.restore()
@@ -112,12 +130,12 @@ class TrainingWatch:
                 return original(tensors, *args, **kwargs)
             self._depth += 1
             self._note_loss(tensors)
-            self._mark("backward_start")
+            self._mark(BACKWARD_START)
             try:
                 result = original(tensors, *args, **kwargs)
             finally:
                 self._depth -= 1
-                self._mark("backward_end")
+                self._mark(BACKWARD_END)
             if not self.step_wall_s:
                 self._note_gradients()
             return result
@@ -159,17 +177,32 @@ class TrainingWatch:
             self.gradients[name] = values.numpy().copy()
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        self._mark("optimizer_start")
+        self._mark(OPTIMIZER_START)
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        self._mark("optimizer_end")
+        self._mark(OPTIMIZER_END)
         now = time.perf_counter()
         self.step_wall_s.append(now - self._step_began_s)
         self._step_began_s = now
         self.targets_per_step.append(self._targets)
         self._targets = 0
+        self._count_step()
         if self._limit is not None and len(self.step_wall_s) >= self._limit:
             raise StepLimitReached
+
+    def _count_step(self) -> None:
+        """Keep the operations of the step that ends; the second is the last that is counted."""
+        if self._counter is None:
+            return
+        self.model_flops = self._counter.total
+        self._counter.total = 0
+        if len(self.step_wall_s) == _COUNTED_STEPS:
+            self._stop_counting()
+
+    def _stop_counting(self) -> None:
+        if self._counter is not None:
+            self._counter.__exit__(None, None, None)
+            self._counter = None
 
 
 def parameter_names() -> dict[int, str]:
