@@ -35,8 +35,8 @@ def check_script(script: Path) -> None:
 class ScriptRun:
     """A script running in its own process. Use `wait` to get its record.
 
-    order: the fields of child.Order.  output, errors: where the script's stdout and stderr go; errors
-    defaults to output.
+    order: the fields of child.Order.  output, errors: where the script's stdout and stderr go;
+    errors defaults to output.
     stdin: hand the script this process's standard input; otherwise it reads end of file.
     share: how many runs share this machine; torch takes that part of the cores.
     """

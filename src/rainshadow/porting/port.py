@@ -125,7 +125,8 @@ def port(options: PortOptions, *, output: IO[Any], progress: Callable[[str], Non
     the folder's *.log.  progress: called with a line for the user when a run starts or ends.
 
     Errors: `InputError` for what is no script; `NotModelled` where an instruction of the step
-    has no cost. A script that fails is no error, nor is Ctrl-C: the result is partial and carries it.
+    has no cost. A script that fails or is interrupted is no error: the result is partial and
+    carries it.
     """
     check_script(options.script)
     began_s = time.perf_counter()
