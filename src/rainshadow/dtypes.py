@@ -38,9 +38,24 @@ _NAMES = {dtype: name for name, dtype in _NUMPY.items() if name != "tfloat32"}
 _ITEMSIZE = {name: dtype.itemsize for name, dtype in _NUMPY.items()}
 
 
+def is_dtype(name: str) -> bool:
+    """Whether NKI has a dtype of that name."""
+    return name in _NUMPY
+
+
 def itemsize(name: str) -> int:
-    """Bytes of one element."""
-    return _ITEMSIZE[name]
+    """Bytes of one element.
+
+    Errors: `NkiValidationError` for an unknown name.
+    """
+    try:
+        return _ITEMSIZE[name]
+    except KeyError:
+        raise _unknown(name) from None
+
+
+def _unknown(dtype: Any) -> NkiValidationError:
+    return NkiValidationError(f"unknown dtype {dtype}", allowed=", ".join(sorted(_NUMPY)))
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
@@ -51,7 +66,7 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     try:
         return _NUMPY[name]
     except KeyError:
-        raise NkiValidationError(f"dtype {name!r}", allowed=", ".join(sorted(_NUMPY))) from None
+        raise _unknown(name) from None
 
 
 def from_numpy(dtype: Any) -> str:
@@ -61,7 +76,7 @@ def from_numpy(dtype: Any) -> str:
     """
     name = _NAMES.get(np.dtype(dtype))
     if name is None:
-        raise NkiValidationError(f"dtype {dtype}", allowed=", ".join(sorted(_NUMPY)))
+        raise _unknown(dtype)
     return name
 
 
@@ -79,4 +94,4 @@ def canonical(dtype: Any) -> str:
     try:
         return from_numpy(dtype)
     except TypeError:
-        raise NkiValidationError(f"dtype {dtype!r}", allowed=", ".join(sorted(_NUMPY))) from None
+        raise _unknown(repr(dtype)) from None

@@ -58,6 +58,10 @@ class RainshadowError(Exception):
         self.where = where
         self.fix = fix
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors cross process borders whatever their constructor takes."""
+        return _restore, (type(self), dict(self.__dict__))
+
     def __str__(self) -> str:
         parts = [self.what]
         if self.allowed:
@@ -67,6 +71,12 @@ class RainshadowError(Exception):
         if self.fix:
             parts.append(f"to mend it: {self.fix}")
         return "\n  ".join(parts)
+
+
+def _restore(cls: type[RainshadowError], state: dict[str, object]) -> RainshadowError:
+    error = cls.__new__(cls, state["what"])
+    error.__dict__.update(state)
+    return error
 
 
 class InputError(RainshadowError):
@@ -79,7 +89,7 @@ class UnknownNameError(InputError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"type one of the {kind}s listed"
+        hint = f"did you mean {' or '.join(near)}?" if near else "type one of those listed"
         super().__init__(f"unknown {kind} {name!r}", allowed=", ".join(names), fix=hint)
 
 
@@ -88,8 +98,8 @@ class MachineDataError(InputError):
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
-        listing = "\n  ".join(self.faults)
-        super().__init__(f"{len(self.faults)} fault(s) in the data files:\n  {listing}")
+        number = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
+        super().__init__("\n  ".join([f"{number} in the data files:", *self.faults]))
 
 
 class ScriptError(InputError):

@@ -1,4 +1,7 @@
-"""Knows what a figure is: a value with its source, grade and range; and which figures were used."""
+"""Knows what a figure is: a value with its source, grade and range; and which figures were used.
+
+Reading figures is left to `machine.read`.
+"""
 
 from __future__ import annotations
 
@@ -51,12 +54,18 @@ class LedgerRow:
 class Ledger:
     """The figures an answer used, in order of first use."""
 
-    _rows: dict[str, LedgerRow] = field(default_factory=dict)
+    _rows: dict[tuple[str, float, str], LedgerRow] = field(default_factory=dict)
 
     def use(self, figure: Figure, what: str) -> float:
         """The figure's value; what: e.g. "trainium2 HBM bandwidth"."""
-        self._rows.setdefault(what, LedgerRow(what, figure))
+        key = (what, figure.value, figure.source)
+        self._rows.setdefault(key, LedgerRow(what, figure))
         return figure.value
+
+    def merge(self, other: Ledger) -> None:
+        """Adds the figures of another answer."""
+        for key, row in other._rows.items():
+            self._rows.setdefault(key, row)
 
     def rows(self) -> tuple[LedgerRow, ...]:
         """All uses so far."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from rainshadow.errors import InputError
@@ -28,7 +29,10 @@ UNITS: dict[str, tuple[str, float]] = {
     "kWh": ("J", 3.6e6),
     "C": ("C", 1.0),
     "l/kWh": ("l/kWh", 1.0),
+    "L/kWh": ("l/kWh", 1.0),
     "g/kWh": ("g/kWh", 1.0),
+    "gCO2e/kWh": ("g/kWh", 1.0),
+    "lb/MWh": ("g/kWh", 453.59237 / 1000),
     "USD": ("USD", 1.0),
     "USD/h": ("USD/h", 1.0),
     "USD/kWh": ("USD/kWh", 1.0),
@@ -45,7 +49,11 @@ for _prefix, _power in (("Ki", 1), ("Mi", 2), ("Gi", 3), ("Ti", 4)):
     UNITS[f"{_prefix}B"] = ("B", 1024.0**_power)
     UNITS[f"{_prefix}B/s"] = ("B/s", 1024.0**_power)
 
-_QUANTITY = re.compile(r"^\s*([-+]?[0-9][0-9_,]*(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)\s*(.*?)\s*$")
+#: Commas only between groups of three digits, so that a decimal comma is refused, not misread.
+_QUANTITY = re.compile(
+    r"^\s*([-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9][0-9_]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)"
+    r"(?![0-9,.])\s*(.*?)\s*$"
+)
 
 
 def parse_quantity(text: str | float, dimension: str) -> float:
@@ -68,16 +76,27 @@ def parse_quantity(text: str | float, dimension: str) -> float:
     return number * known[1]
 
 
+def _digits(number: float) -> str:
+    """Three significant digits, all digits before the point, never an exponent."""
+    if number == 0 or not math.isfinite(number):
+        return f"{number:g}"
+    places = max(0, 2 - math.floor(math.log10(abs(number))))
+    text = f"{number:.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def _scaled(value: float, unit: str, steps: list[tuple[float, str]]) -> str:
-    for factor, prefix in steps:
-        if abs(value) >= factor:
-            return f"{value / factor:.3g} {prefix}{unit}"
-    factor, prefix = steps[-1]
-    return f"{value / factor:.3g} {prefix}{unit}"
+    """`value` in the largest step that leaves at least 1 after rounding to three digits."""
+    rounded = abs(float(f"{value:.3g}"))
+    factor, prefix = next((step for step in steps if rounded >= step[0]), steps[-1])
+    if value == 0:
+        factor, prefix = 1.0, ""
+    return f"{_digits(value / factor)} {prefix}{unit}"
 
 
 _DECIMAL = [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")]
 _BINARY = [(1024.0**4, "Ti"), (1024.0**3, "Gi"), (1024.0**2, "Mi"), (1024.0, "Ki"), (1.0, "")]
+_LONG = [(86400.0, "days"), (3600.0, "h"), (60.0, "min")]
 _SMALL = [(1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"), (1e-12, "p")]
 
 
@@ -97,7 +116,10 @@ def format_flops(value: float) -> str:
 
 
 def format_seconds(value: float) -> str:
-    """2.897e-7 -> "290 ns"."""
+    """2.897e-7 -> "290 ns"; above two minutes in min, h or days."""
+    for seconds, unit in _LONG:
+        if abs(value) >= 2 * seconds:
+            return f"{_digits(value / seconds)} {unit}"
     return _scaled(value, "s", _SMALL)
 
 
@@ -109,3 +131,18 @@ def format_power(value: float) -> str:
 def format_hz(value: float) -> str:
     """2.4e9 -> "2.4 GHz"."""
     return _scaled(value, "Hz", _DECIMAL)
+
+
+def format_count(value: float) -> str:
+    """1234567 -> "1.23 M"."""
+    return _scaled(value, "", _DECIMAL).rstrip()
+
+
+def format_fraction(value: float) -> str:
+    """0.8034 -> "80.3 %"."""
+    return f"{_digits(value * 100)} %"
+
+
+def format_usd(value: float) -> str:
+    """0.01234 -> "0.0123 USD"; 1234.5 -> "1234 USD"."""
+    return f"{_digits(value)} USD"

@@ -1,4 +1,4 @@
-"""The machine descriptions: typed, frozen views of data/machines and data/systems."""
+"""The machine descriptions: typed, frozen views of data/machines, data/systems, data/sites."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ from rainshadow.machine.chip import (
     VectorEngine,
 )
 from rainshadow.machine.load import (
+    data_faults,
     list_chips,
+    list_sites,
     list_systems,
     load_chip,
+    load_site,
     load_sources,
     load_system,
 )
+from rainshadow.machine.site import Site
 from rainshadow.machine.system import Axis, Network, System
 
 __all__ = [
@@ -37,13 +41,17 @@ __all__ = [
     "Psum",
     "Sbuf",
     "ScalarEngine",
+    "Site",
     "SyncEngine",
     "System",
     "TensorEngine",
     "VectorEngine",
+    "data_faults",
     "list_chips",
+    "list_sites",
     "list_systems",
     "load_chip",
+    "load_site",
     "load_sources",
     "load_system",
 ]

@@ -1,228 +1,189 @@
-"""Reads data/machines and data/systems into the dataclasses; reports every fault at once.
+"""Knows where the descriptions lie: data/machines, data/systems, data/sites and a user's own file.
 
-The only module that knows the files' form: TOML; a leaf is `{ value, source, grade, note, low,
-high, alternatives }`; `extends` names a file whose entries this one overrides.
+How a table becomes a dataclass is left to `machine.read`. `extends` names a file of the same
+folder whose entries this one overrides. A name that ends in .toml is a path to a user's file; it
+may extend a file of ours or, by path, another of the user's.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
-import types
-import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 from rainshadow.errors import InputError, MachineDataError, UnknownNameError
 from rainshadow.machine.chip import Chip
+from rainshadow.machine.read import Reader
+from rainshadow.machine.site import Site
 from rainshadow.machine.system import System
-from rainshadow.sources import GRADES, Alternative, Figure
-from rainshadow.units import parse_quantity
 
-_FIGURE_KEYS = {"value", "source", "grade", "note", "low", "high", "alternatives"}
-_REQUIRED_FIGURE_KEYS = ("value", "source", "grade")
+#: Folder of data/ -> what one of its files describes.
+KINDS: dict[str, type] = {"machines": Chip, "systems": System, "sites": Site}
+_WORDS = {"machines": "chip", "systems": "system", "sites": "site"}
 
 
-def _folder(kind: str) -> Any:
-    return resources.files("rainshadow") / "data" / kind
+def _data() -> Traversable:
+    return resources.files("rainshadow") / "data"
+
+
+def _parse(text: bytes, name: str) -> dict[str, Any]:
+    """A TOML file's table; `MachineDataError` if it is none."""
+    try:
+        return tomllib.loads(text.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MachineDataError([f"{name}: not TOML: {error}"]) from None
 
 
 @cache
-def _raw_files(kind: str) -> dict[str, dict[str, Any]]:
+def _shipped(kind: str) -> dict[str, dict[str, Any]]:
     """Every TOML file of a folder by stem, unchecked."""
-    faults: list[str] = []
-    files: dict[str, dict[str, Any]] = {}
-    for entry in sorted(_folder(kind).iterdir(), key=lambda item: item.name):
-        if entry.name.endswith(".toml"):
-            try:
-                files[entry.name.removesuffix(".toml")] = tomllib.loads(entry.read_text("utf-8"))
-            except tomllib.TOMLDecodeError as error:
-                faults.append(f"{kind}/{entry.name}: {error}")
-    if faults:
-        raise MachineDataError(faults)
-    return files
+    entries = sorted((_data() / kind).iterdir(), key=lambda item: item.name)
+    return {
+        entry.name.removesuffix(".toml"): _parse(entry.read_bytes(), f"{kind}/{entry.name}")
+        for entry in entries
+        if entry.name.endswith(".toml")
+    }
 
 
 @cache
 def load_sources() -> Mapping[str, Mapping[str, str]]:
     """Every source of the data files: key -> title, url, read (date)."""
-    text = (resources.files("rainshadow") / "data" / "sources.toml").read_text("utf-8")
-    return tomllib.loads(text)
+    return _parse((_data() / "sources.toml").read_bytes(), "sources.toml")
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith(".toml")
+
+
+def _raw(kind: str, name: str) -> dict[str, Any]:
+    """One file's own entries."""
+    if not _is_path(name):
+        return _shipped(kind)[name]
+    path = Path(name)
+    if not path.is_file():
+        raise InputError(f"no file {name!r}", fix=f"name a file, or one of {_names(kind)}")
+    return _parse(path.read_bytes(), name)
 
 
 def _merged(kind: str, name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     """A file's entries over those of the file it extends."""
-    files = _raw_files(kind)
-    if name in seen or name not in files:
-        raise MachineDataError([f"{kind}/{seen[-1]}.toml: extends: no usable file {name!r}"])
-    raw = dict(files[name])
+    raw = dict(_raw(kind, name))
     parent = raw.pop("extends", None)
     if parent is None:
         return raw
-    return _overlay(_merged(kind, parent, (*seen, name)), raw)
+    if _is_path(str(parent)):
+        parent = str(Path(name).parent / parent)
+    chain = (*seen, name)
+    if parent in chain or not (_is_path(str(parent)) or parent in _shipped(kind)):
+        raise MachineDataError([f"{_label(kind, name)}: extends: no usable file {parent!r}"])
+    base = _merged(kind, parent, chain)
+    # Aliases and notes name the file that they stand in, not its children.
+    return _overlay({key: base[key] for key in base.keys() - {"aliases", "note"}}, raw)
 
 
 def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """`top` over `base`, table by table; a figure or a list replaces the old one whole."""
     result = dict(base)
     for key, value in top.items():
         old = result.get(key)
-        is_leaf = isinstance(value, dict) and "value" in value
-        if isinstance(value, dict) and isinstance(old, dict) and not is_leaf:
+        is_figure = isinstance(value, dict) and "value" in value
+        if isinstance(value, dict) and isinstance(old, dict) and not is_figure:
             result[key] = _overlay(old, value)
         else:
             result[key] = value
     return result
 
 
-@dataclasses.dataclass(slots=True)
-class _Reader:
-    """Builds dataclasses from nested dicts, collecting faults instead of raising."""
-
-    file: str
-    faults: list[str]
-
-    def fault(self, key: str, message: str) -> None:
-        self.faults.append(f"{self.file}: {key}: {message}")
-
-    def build(self, cls: type, raw: Any, key: str) -> Any:
-        if not isinstance(raw, dict):
-            self.fault(key, f"expected a table, got {raw!r}")
-            return None
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        hints = typing.get_type_hints(cls)
-        for name in raw.keys() - fields.keys():
-            self.fault(f"{key}.{name}".lstrip("."), "unknown key")
-        values: dict[str, Any] = {}
-        for name, field in fields.items():
-            path = f"{key}.{name}".lstrip(".")
-            if name in raw:
-                values[name] = self.read(hints[name], raw[name], path, field.metadata)
-            elif field.default is dataclasses.MISSING:
-                self.fault(path, "missing")
-                values[name] = None
-        return cls(**values) if not self.faults else None
-
-    def read(self, hint: Any, raw: Any, key: str, metadata: Mapping[str, Any]) -> Any:
-        options = [arg for arg in typing.get_args(hint) if arg is not types.NoneType]
-        if isinstance(hint, types.UnionType):
-            hint = options[0]
-        if hint is Figure:
-            return self.figure(raw, key, metadata["dimension"])
-        if typing.get_origin(hint) is dict:
-            return {
-                name: self.figure(leaf, f"{key}.{name}", metadata["dimension"])
-                for name, leaf in raw.items()
-            }
-        if typing.get_origin(hint) is tuple:
-            item = typing.get_args(hint)[0]
-            return tuple(
-                self.read(item, entry, f"{key}[{index}]", metadata)
-                for index, entry in enumerate(raw)
-            )
-        if hint is Chip and isinstance(raw, str):
-            return load_chip(raw)
-        if dataclasses.is_dataclass(hint):
-            return self.build(typing.cast(type, hint), raw, key)
-        if not isinstance(raw, hint):
-            self.fault(key, f"expected {hint.__name__}, got {raw!r}")
-        return raw
-
-    def figure(self, raw: Any, key: str, dimension: str) -> Figure | None:
-        if not isinstance(raw, dict):
-            self.fault(key, f"expected {{ value, source, grade }}, got {raw!r}")
-            return None
-        for name in raw.keys() - _FIGURE_KEYS:
-            self.fault(f"{key}.{name}", "unknown key")
-        missing = [name for name in _REQUIRED_FIGURE_KEYS if name not in raw]
-        for name in missing:
-            self.fault(f"{key}.{name}", "missing")
-        if missing:
-            return None
-        if raw["grade"] not in GRADES:
-            self.fault(f"{key}.grade", f"{raw['grade']!r} is not one of {', '.join(GRADES)}")
-        if raw["source"] not in load_sources():
-            self.fault(f"{key}.source", f"{raw['source']!r} is not in sources.toml")
-        if raw["grade"] == "assumed" and not ("low" in raw and "high" in raw):
-            self.fault(key, "an assumed figure needs low and high")
-        return self._checked_figure(raw, key, dimension)
-
-    def _checked_figure(self, raw: dict[str, Any], key: str, dimension: str) -> Figure | None:
-        try:
-            value = parse_quantity(raw["value"], dimension)
-            low = parse_quantity(raw.get("low", raw["value"]), dimension)
-            high = parse_quantity(raw.get("high", raw["value"]), dimension)
-            others = tuple(
-                Alternative(
-                    value=parse_quantity(entry["value"], dimension),
-                    text=str(entry["value"]),
-                    source=entry["source"],
-                )
-                for entry in raw.get("alternatives", ())
-            )
-        except (InputError, KeyError) as error:
-            self.fault(key, str(error).replace("\n", "; "))
-            return None
-        if not low <= value <= high:
-            self.fault(key, f"value {raw['value']} is outside low..high")
-        for other in others:
-            if other.source not in load_sources():
-                self.fault(f"{key}.alternatives", f"{other.source!r} is not in sources.toml")
-        return Figure(
-            value=value,
-            text=str(raw["value"]),
-            dimension=dimension,
-            source=raw["source"],
-            grade=raw["grade"],
-            low=low,
-            high=high,
-            note=raw.get("note", ""),
-            alternatives=others,
-        )
+def _label(kind: str, name: str) -> str:
+    return name if _is_path(name) else f"{kind}/{name}.toml"
 
 
-def _build(kind: str, cls: type, name: str) -> Any:
-    reader = _Reader(f"{kind}/{name}.toml", [])
-    result = reader.build(cls, {"name": name, **_merged(kind, name)}, "")
+def _build(kind: str, name: str) -> Any:
+    reader = Reader(_label(kind, name), load_sources(), {Chip: load_chip})
+    stem = Path(name).stem if _is_path(name) else name
+    result = reader.build(KINDS[kind], {"name": stem, **_merged(kind, name)})
     if reader.faults:
         raise MachineDataError(reader.faults)
     return result
 
 
-def _resolve(kind: str, word: str, name: str) -> str:
-    files = _raw_files(kind)
-    if name in files:
+def _names(kind: str) -> str:
+    return ", ".join(_shipped(kind))
+
+
+def _resolve(kind: str, name: str) -> str:
+    """The file that `name`, a file's name, alias or path, stands for."""
+    files = _shipped(kind)
+    if name in files or _is_path(name):
         return name
     by_alias = {alias: stem for stem, raw in files.items() for alias in raw.get("aliases", ())}
     if name in by_alias:
         return by_alias[name]
-    raise UnknownNameError(word, name, [*files, *by_alias])
+    raise UnknownNameError(_WORDS[kind], name, [*files, *by_alias])
 
 
 @cache
 def load_chip(name: str) -> Chip:
-    """A chip by file name or alias.
+    """A chip by file name, alias or path.
 
     Errors: `UnknownNameError`; `MachineDataError` with every fault of the file.
     """
-    return _build("machines", Chip, _resolve("machines", "chip", name))  # type: ignore[no-any-return]
+    return _build("machines", _resolve("machines", name))  # type: ignore[no-any-return]
 
 
 @cache
 def load_system(name: str) -> System:
-    """A system by file name or alias.
+    """A system by file name, alias or path.
 
     Errors: as `load_chip`.
     """
-    return _build("systems", System, _resolve("systems", "system", name))  # type: ignore[no-any-return]
+    return _build("systems", _resolve("systems", name))  # type: ignore[no-any-return]
+
+
+@cache
+def load_site(name: str) -> Site:
+    """A site by file name, alias or path.
+
+    Errors: as `load_chip`.
+    """
+    return _build("sites", _resolve("sites", name))  # type: ignore[no-any-return]
 
 
 def list_chips() -> list[str]:
     """Names of all chips."""
-    return sorted(_raw_files("machines"))
+    return list(_shipped("machines"))
 
 
 def list_systems() -> list[str]:
     """Names of all systems."""
-    return sorted(_raw_files("systems"))
+    return list(_shipped("systems"))
+
+
+def list_sites() -> list[str]:
+    """Names of all sites."""
+    return list(_shipped("sites"))
+
+
+def data_faults() -> list[str]:
+    """Every fault of every description that is shipped, each once; empty if all is well."""
+    faults: dict[str, None] = {}
+    for kind in KINDS:
+        for name in _loadable(kind, faults):
+            try:
+                _build(kind, name)
+            except MachineDataError as error:
+                faults.update(dict.fromkeys(error.faults))
+    return list(faults)
+
+
+def _loadable(kind: str, faults: dict[str, None]) -> Iterable[str]:
+    """Names of the files of a folder, or none if one of them is not TOML."""
+    try:
+        return list(_shipped(kind))
+    except MachineDataError as error:
+        faults.update(dict.fromkeys(error.faults))
+        return []

@@ -1,11 +1,18 @@
-"""Knows what a system's description holds: chips, how they are linked, what they draw."""
+"""Knows what a system's description holds: chips, how they are linked, what they draw.
+
+Moving data over the links is left to the `cluster` layer, prices to `cost`.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 from rainshadow.machine.chip import Chip, quantity
 from rainshadow.sources import Figure
+
+AxisKind = Literal["ring", "line", "switch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,9 +25,14 @@ class Axis:
 
     name: str
     size: int
-    kind: str
+    kind: AxisKind
     bandwidth: Figure = quantity("B/s")
     latency: Figure = quantity("s")
+
+    @property
+    def wraparound(self) -> bool:
+        """Whether the last chip is a neighbour of the first."""
+        return self.kind == "ring"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +49,10 @@ class System:
     """Chips wired together.
 
     axes: the scale-up domain (its sizes multiply to the chips of one domain); domains: how many
-    of them the scale-out network joins.  host_power: per chip, beside the chip's own power.
-    price_item: the row name in data/prices, and chips_per_priced_unit of them.
+    of them the scale-out network joins.  chips_per_instance: chips of the instance that is
+    rented.  host_power: per chip, beside the chip's own power.  price_item: the item in
+    data/prices, whose rows say how many chips one price buys.  sources: where the counts come
+    from, keys of data/sources.toml.
     """
 
     name: str
@@ -51,16 +65,20 @@ class System:
     network: Network | None = None
     host_power: Figure | None = quantity("W", optional=True)
     price_item: str | None = None
+    sources: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def chips_per_domain(self) -> int:
         """Chips joined by the scale-up network."""
-        count = 1
-        for axis in self.axes:
-            count *= axis.size
-        return count
+        return math.prod(axis.size for axis in self.axes)
 
     @property
     def num_chips(self) -> int:
         """All chips of the system."""
         return self.chips_per_domain * self.domains
+
+    @property
+    def instances(self) -> float:
+        """Rented instances, num_chips / chips_per_instance: 1/16 for one chip of sixteen."""
+        return self.num_chips / self.chips_per_instance
