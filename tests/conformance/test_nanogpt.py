@@ -11,9 +11,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from rainshadow.porting.launch import ScriptRun  # noqa: E402
-from rainshadow.porting.parity import compare  # noqa: E402
-from rainshadow.porting.record import RunRecord  # noqa: E402
+from rainshadow.porting.launch import ScriptRun
+from rainshadow.porting.parity import compare
+from rainshadow.porting.record import RunRecord
 
 VOCABULARY = 320
 #: Its own command line: a model and a batch small enough to simulate.

@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rainshadow.porting.parity import compare, compare_gradients
-from rainshadow.porting.record import RunRecord
+torch = pytest.importorskip("torch")
+
+from rainshadow.porting.parity import compare, compare_gradients  # noqa: E402
+from rainshadow.porting.record import RunRecord  # noqa: E402
 
 
 def record(precision: str = "fp32", *, scale: dict[str, float] | None = None) -> RunRecord:
@@ -114,3 +116,39 @@ def test_a_run_with_fewer_steps_does_not_agree() -> None:
 def test_a_script_without_training_does_not_agree() -> None:
     empty = RunRecord(script="s.py", target="cpu", precision="fp32")
     assert "backward" in compare(empty, empty).faults[0]
+
+
+def attention_gradients(backend: object | None) -> dict[str, np.ndarray]:
+    """Gradients of one causal attention layer, eager or compiled."""
+    torch.manual_seed(0)
+    project = torch.nn.Linear(16, 48)
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        heads = project(x).view(2, 8, 3, 2, 8).permute(2, 0, 3, 1, 4)
+        y = torch.nn.functional.scaled_dot_product_attention(*heads, is_causal=True)
+        return y.square().mean()
+
+    if backend is not None:
+        torch._dynamo.reset()
+        forward = torch.compile(forward, backend=backend, dynamic=False)
+    forward(torch.randn(2, 8, 16)).backward()
+    return {name: p.grad.numpy().copy() for name, p in project.named_parameters()}
+
+
+def test_the_stock_tables_wrong_attention_gradient_is_found() -> None:
+    """PyTorch decomposes the CPU attention's forward and keeps its backward kernel, which then
+    reads a second result of another meaning: right losses, wrong gradients."""
+    from functorch.compile import make_boxed_func
+    from torch._decomp import core_aten_decompositions
+    from torch._dynamo.backends.common import aot_autograd
+
+    stock = aot_autograd(
+        fw_compiler=lambda graph, inputs: make_boxed_func(graph.forward),
+        decompositions=core_aten_decompositions(),
+    )
+    reference = replace(record(), gradients=attention_gradients(None))
+    same = replace(record(), gradients=attention_gradients("aot_eager"))
+    assert compare(same, reference).agrees
+    wrong = replace(record(), gradients=attention_gradients(stock))
+    assert not compare(wrong, reference).agrees
+    assert not compare(replace(wrong, precision="bf16"), reference).agrees
