@@ -220,6 +220,11 @@ class _NcMatmul(_OnTorch):
         left = self.read(instr.stationary, instr.stationary.shape).reshape(partitions, -1)
         right = self.read(instr.moving, instr.moving.shape).reshape(partitions, -1)
         target = self.view(instr.dst)
+        if target.dim() != 2 and not instr.dst.is_contiguous():
+            # Free axes with gaps between them can't be one axis of a matrix.
+            product = self.torch.mm(left.t(), right).view(target.shape)
+            target.copy_(target + product if instr.accumulate else product)
+            return True
         if target.dim() != 2:
             target = target.view(target.shape[0], -1)
         if instr.accumulate:
