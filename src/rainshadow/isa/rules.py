@@ -11,6 +11,7 @@ from rainshadow.errors import NkiValidationError
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.engine import Engine
 from rainshadow.isa.memory import Space
+from rainshadow.machine import Chip
 
 #: Largest number of partitions by start partition (NeuronCore guides, "start partition").
 _QUADRANT = 32
@@ -138,4 +139,14 @@ def require_affine_pattern(opcode: str, pattern: Any, dst: AccessPattern) -> Non
         raise NkiValidationError(
             f"{opcode}: pattern {pattern} generates {count} values per partition",
             allowed=f"at most 4 axes and {dst.elements} values, as dst has",
+        )
+
+
+def require_generation(opcode: str, chip: Chip, *generations: str) -> None:
+    """The chip's NeuronCore has the instruction."""
+    if chip.generation not in generations:
+        raise NkiValidationError(
+            f"{opcode} on {chip.title} ({chip.generation})",
+            allowed=", ".join(generations),
+            fix="choose another target, or write it with other instructions",
         )

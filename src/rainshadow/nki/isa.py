@@ -14,6 +14,8 @@ from rainshadow.isa.engine import Engine as engine
 from rainshadow.isa.instruction import Instruction
 from rainshadow.isa.instructions.activation import Activation
 from rainshadow.isa.instructions.affine_select import AffineSelect
+from rainshadow.isa.instructions.bn_aggr import BnAggr
+from rainshadow.isa.instructions.bn_stats import BnStats
 from rainshadow.isa.instructions.dma_compute import DmaCompute
 from rainshadow.isa.instructions.dma_copy import DmaCopy
 from rainshadow.isa.instructions.dma_transpose import DmaTranspose
@@ -21,12 +23,17 @@ from rainshadow.isa.instructions.iota import Iota
 from rainshadow.isa.instructions.memset import Memset
 from rainshadow.isa.instructions.nc_matmul import NcMatmul
 from rainshadow.isa.instructions.nc_transpose import NcTranspose
+from rainshadow.isa.instructions.range_select import FP32_MIN, RangeSelect
 from rainshadow.isa.instructions.reciprocal import Reciprocal
 from rainshadow.isa.instructions.scalar_tensor_tensor import ScalarTensorTensor
+from rainshadow.isa.instructions.select_reduce import SelectReduce
 from rainshadow.isa.instructions.tensor_copy import TensorCopy
 from rainshadow.isa.instructions.tensor_copy_predicated import TensorCopyPredicated
+from rainshadow.isa.instructions.tensor_partition_reduce import TensorPartitionReduce
 from rainshadow.isa.instructions.tensor_reduce import TensorReduce
 from rainshadow.isa.instructions.tensor_scalar import TensorScalar
+from rainshadow.isa.instructions.tensor_scalar_cumulative import TensorScalarCumulative
+from rainshadow.isa.instructions.tensor_scalar_reduce import TensorScalarReduce
 from rainshadow.isa.instructions.tensor_tensor import TensorTensor
 from rainshadow.isa.instructions.tensor_tensor_scan import TensorTensorScan
 from rainshadow.isa.operators import ALU_OPERATORS, activation_function, alu_operator
@@ -355,3 +362,110 @@ def tensor_tensor_scan(
             dst, data0, data1, initial, alu_operator(op0), alu_operator(op1), reverse0, reverse1
         )
     )
+
+
+def tensor_partition_reduce(
+    dst: NkiTensor, op: Any, data: NkiTensor, name: str | None = None
+) -> None:
+    """dst = op over the partitions of data."""
+    _issue(TensorPartitionReduce(dst, alu_operator(op), data))
+
+
+def tensor_scalar_reduce(
+    dst: NkiTensor,
+    data: NkiTensor,
+    op0: Any,
+    operand0: Any,
+    reduce_op: Any,
+    reduce_res: NkiTensor | None = None,
+    reverse0: bool = False,
+    reduce_cmd: reduce_cmd = reduce_cmd.reset_reduce,
+    reduce_init: Any = None,
+    reduce_res_negate: bool = False,
+    name: str | None = None,
+) -> None:
+    """dst = data op0 operand0; reduce_res = reduce_op over the free axes of dst."""
+    _issue(
+        TensorScalarReduce(
+            dst, data, alu_operator(op0), operand0, alu_operator(reduce_op),
+            active_recorder().vector_accumulator, reduce_res, reverse0, reduce_cmd.name,
+            reduce_init, reduce_res_negate,
+        )
+    )  # fmt: skip
+
+
+def tensor_scalar_cumulative(
+    dst: NkiTensor,
+    src: NkiTensor,
+    op0: Any,
+    op1: Any,
+    imm0: Any,
+    imm1: Any = None,
+    reduce_cmd: reduce_cmd = reduce_cmd.reset_reduce,
+    name: str | None = None,
+) -> None:
+    """dst[:, i] = op1(op0(src[:, i], imm0), dst[:, i-1])."""
+    _issue(
+        TensorScalarCumulative(
+            dst, src, alu_operator(op0), alu_operator(op1), imm0,
+            active_recorder().vector_accumulator, imm1, reduce_cmd.name,
+        )
+    )  # fmt: skip
+
+
+def select_reduce(
+    dst: NkiTensor,
+    predicate: NkiTensor,
+    on_true: NkiTensor,
+    on_false: Any,
+    reduce_res: NkiTensor | None = None,
+    reduce_cmd: reduce_cmd = reduce_cmd.idle,
+    reduce_op: Any = "maximum",
+    reverse_pred: bool = False,
+    name: str | None = None,
+) -> None:
+    """dst = on_true where predicate, else on_false; reduce_res = row maximum."""
+    if alu_operator(reduce_op).name != "maximum":
+        raise NkiValidationError("select_reduce: reduce_op", allowed="nl.maximum")
+    _issue(
+        SelectReduce(
+            dst, predicate, on_true, on_false, active_recorder().vector_accumulator, reduce_res,
+            reduce_cmd.name, reverse_pred,
+        )
+    )  # fmt: skip
+
+
+def range_select(
+    dst: NkiTensor,
+    on_true_tile: NkiTensor,
+    comp_op0: Any,
+    comp_op1: Any,
+    bound0: NkiTensor,
+    bound1: NkiTensor,
+    reduce_cmd: reduce_cmd = reduce_cmd.reset_reduce,
+    reduce_res: NkiTensor | None = None,
+    reduce_op: Any = "maximum",
+    range_start: int = 0,
+    on_false_value: float = FP32_MIN,
+    name: str | None = None,
+) -> None:
+    """dst = on_true_tile where both comparisons of the column index hold, else FP32_MIN."""
+    if alu_operator(reduce_op).name != "maximum":
+        raise NkiValidationError("range_select: reduce_op", allowed="nl.maximum")
+    _issue(
+        RangeSelect(
+            dst, on_true_tile, alu_operator(comp_op0), alu_operator(comp_op1), bound0, bound1,
+            active_recorder().vector_accumulator, reduce_res, reduce_cmd.name, range_start,
+            on_false_value,
+        )
+    )  # fmt: skip
+
+
+def bn_stats(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> None:
+    """dst = count, mean, variance * count of even and of odd elements."""
+    _issue(BnStats(dst, data))
+
+
+def bn_aggr(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> None:
+    """dst = mean, variance from bn_stats triples."""
+    _issue(BnAggr(dst, data))

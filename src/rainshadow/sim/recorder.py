@@ -19,6 +19,7 @@ import numpy as np
 from rainshadow import dtypes
 from rainshadow.errors import CapacityError, InputError, NkiValidationError, SourceLine
 from rainshadow.isa.access import AccessPattern
+from rainshadow.isa.accumulator import Accumulator
 from rainshadow.isa.instruction import ACCESSORS, Instruction, Signature, make_signature
 from rainshadow.isa.memory import Buffer, Space
 from rainshadow.isa.strides import contiguous_strides
@@ -63,6 +64,7 @@ class Recorder:
         self.with_data = options.data == "full"
         self._fast = {} if options.exact else fast_paths()
         self.instruction_count = 0
+        self.vector_accumulator = Accumulator(int(chip.core.partitions.value))
         self._signatures: list[Signature] = []
         self._signature_ids: dict[Any, int] = {}
         self._lines: list[TraceLine] = []
