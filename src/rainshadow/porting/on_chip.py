@@ -20,7 +20,7 @@ from rainshadow.porting.mixed_precision import PrecisionPolicy
 from rainshadow.porting.record import HostOperation, Launch, RunRecord
 from rainshadow.porting.redirect import Redirection
 from rainshadow.porting.ties import TieLog
-from rainshadow.porting.watch import OPTIMIZER_END, TrainingWatch
+from rainshadow.porting.watch import TrainingWatch
 
 if TYPE_CHECKING:
     from rainshadow.porting.child import Order
@@ -30,18 +30,17 @@ _Transfers = dict[str, tuple[int, int]]
 
 
 class SessionListener:
-    """Tells a session where the phases of a step begin, and keeps its totals at each step's end."""
+    """Keeps a session's totals at the end of each step; the session itself keeps them by run."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.fallbacks_at: list[_Fallbacks] = []
         self.transfers_at: list[_Transfers] = []
 
-    def mark(self, event: str) -> None:
-        self.session.mark(event)
-        if event == OPTIMIZER_END:
-            self.fallbacks_at.append(self.fallbacks())
-            self.transfers_at.append(self.transfers())
+    def step_ended(self) -> None:
+        """The front end has closed the step in the session; keep the totals of this moment."""
+        self.fallbacks_at.append(self.fallbacks())
+        self.transfers_at.append(self.transfers())
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """Knows what a training script computed: its losses, its first gradients, its optimizer steps.
 
 It listens at `backward()` and at the optimizers' steps and changes nothing. The device that runs
-the script is told where the phases of a step begin, through `PhaseListener`.
+the script is told of each step's end through `StepListener`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
 )
 
 from rainshadow.porting.model_flops import ModelFlops
@@ -25,19 +24,15 @@ from rainshadow.porting.patches import Patches
 
 _SCALED_FROM = "_unscaled_root"
 
-#: What a PhaseListener is told.
-BACKWARD_START, BACKWARD_END = "backward start", "backward end"
-OPTIMIZER_START, OPTIMIZER_END = "optimizer step start", "optimizer step end"
-
 #: The first step may also hold the script's evaluation; the second is counted where there is one.
 _COUNTED_STEPS = 2
 
 
-class PhaseListener(Protocol):
-    """A device that wants to know which part of a training step it is executing."""
+class StepListener(Protocol):
+    """A device that executes the script and is told what the watch sees."""
 
-    def mark(self, event: str) -> None:
-        """event: BACKWARD_START, BACKWARD_END, OPTIMIZER_START or OPTIMIZER_END."""
+    def step_ended(self) -> None:
+        """An optimizer has made a step."""
 
     def quiet(self) -> Any:
         """A context in which the device counts nothing: what happens there is only observation."""
@@ -56,7 +51,7 @@ class TrainingWatch:
 
     def __init__(
         self,
-        listener: PhaseListener | None = None,
+        listener: StepListener | None = None,
         step_limit: int | None = None,
         *,
         count_flops: bool = False,
@@ -91,7 +86,6 @@ class TrainingWatch:
 
         self._patches.set(torch.optim.Optimizer, "__init__", made)
         self._hooks = [
-            register_optimizer_step_pre_hook(self._before_step),
             register_optimizer_step_post_hook(self._after_step),
         ]
         if self._counter is not None:
@@ -108,10 +102,6 @@ class TrainingWatch:
     def targets_seen(self, number: int) -> None:
         """Count the loss targets of the step under way."""
         self._targets += number
-
-    def _mark(self, event: str) -> None:
-        if self._listener is not None:
-            self._listener.mark(event)
 
     def _scaled(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -130,12 +120,10 @@ class TrainingWatch:
                 return original(tensors, *args, **kwargs)
             self._depth += 1
             self._note_loss(tensors)
-            self._mark(BACKWARD_START)
             try:
                 result = original(tensors, *args, **kwargs)
             finally:
                 self._depth -= 1
-                self._mark(BACKWARD_END)
             if not self.step_wall_s:
                 self._note_gradients()
             return result
@@ -176,11 +164,9 @@ class TrainingWatch:
             values = self._observed(parameter.grad) / self._scale
             self.gradients[name] = values.numpy().copy()
 
-    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        self._mark(OPTIMIZER_START)
-
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        self._mark(OPTIMIZER_END)
+        if self._listener is not None:
+            self._listener.step_ended()
         now = time.perf_counter()
         self.step_wall_s.append(now - self._step_began_s)
         self._step_began_s = now
