@@ -61,6 +61,8 @@ class CudaDeviceMode(TorchFunctionMode):
             args = tuple(self.target if is_cuda(a) else a for a in args)
         if "device" in kwargs and is_cuda(kwargs["device"]):
             kwargs = {**kwargs, "device": self.target}
+        if kwargs.get("pin_memory"):
+            kwargs = {**kwargs, "pin_memory": False}
         return func(*args, **kwargs)
 
     def _observe(self, func: Any, args: Any, kwargs: dict[str, Any]) -> None:
@@ -72,7 +74,7 @@ class CudaDeviceMode(TorchFunctionMode):
             return
         if func is _CUDA:
             api = "Tensor.cuda"
-        elif func is _PIN:
+        elif func is _PIN or kwargs.get("pin_memory"):
             api = "Tensor.pin_memory"
         elif func is _TO:
             if not (any(map(is_cuda, args)) or is_cuda(kwargs.get("device"))):
