@@ -28,6 +28,7 @@ from rainshadow.compiler.operators.tiling import (
     Writer,
     call,
     loop,
+    pipelined,
     plus,
     power_of_two_at_least,
     times,
@@ -160,11 +161,16 @@ def _emit_query_tile(writer: Writer, spec: AttentionSpec, plan: AttentionPlan, i
         visible = "visible"
     tile = _QueryTile(writer, spec, plan, i, count, visible)
     if plan.group > 1:
-        with loop(writer, "g", sets.pairs // plan.group) as g:
-            tile.emit_group(g)
+        groups = sets.pairs // plan.group
+        pipelined(writer, groups, "g", "p", tile.group_softmax, tile.group_weigh)
+    elif plan.chunks == 1:
+        pipelined(writer, sets.pairs, "pair", "p", tile.pair_softmax, tile.pair_weigh)
     else:
-        with loop(writer, "pair", sets.pairs) as pair:
-            tile.emit_pair(pair)
+        count = f"-(-visible // {plan.chunk})" if visible == "visible" else str(plan.chunks)
+        writer.line(f"chunks = {count}")
+        carried = "p, tiles, correction, chunk_sum"
+        steps = "chunks" if sets.pairs == 1 else f"{sets.pairs} * chunks"
+        pipelined(writer, steps, "s", carried, tile.chunk_softmax, tile.chunk_weigh)
     emit_store_rows(writer, sets, "out", rows, "out_rows")
 
 
@@ -189,12 +195,19 @@ class _QueryTile:
             f"k_t[{partitions}, {block}, {columns}]", "accumulate=False", *place,
         )  # fmt: skip
 
-    def emit_group(self, g: str) -> None:
-        """`group` pairs at once: every vector instruction takes all of them."""
+    def _pairs(self, g: str) -> str:
+        """Text of the index that selects group g's pairs."""
+        return window(times(g, self.plan.group), self.plan.group, self.plan.sets.pairs)
+
+    def _visible_tiles(self) -> int | str:
+        visible = self.visible
+        return -(-int(visible) // self.spec.kv_tile) if visible.isdigit() else "tiles"
+
+    def group_softmax(self, g: str) -> None:
+        """p of `group` pairs at once: every vector instruction takes all of them."""
         writer, spec, plan = self.writer, self.spec, self.plan
         group = plan.group
-        first = times(g, group)
-        pairs = window(first, group, plan.sets.pairs)
+        first, pairs = times(g, group), self._pairs(g)
         seen = window("0", self.visible, plan.slot)
         shape = f"({self.rows}, {group}, {plan.slot})"
         writer.line(f"scores = nl.ndarray({shape}, nl.float32, buffer=nl.psum)")
@@ -220,12 +233,6 @@ class _QueryTile:
         call(writer, "nisa.activation", f"dst={real}", "op=nl.exp", "data=shifted",
              f"scale={spec.scale!r}")  # fmt: skip
         call(writer, "nisa.tensor_reduce", f"dst={row_sum}", "op=nl.add", f"data={real}", "axis=2")
-        self._weigh_group(first, tiles)
-        writer.line(f"inverse = nl.ndarray(({self.rows}, {group}), nl.float32, buffer=nl.sbuf)")
-        writer.line(f"nisa.reciprocal(dst=inverse, data={row_sum})")
-        call(writer, "nisa.tensor_tensor", f"out_rows[:, {pairs}, :]",
-             f"acc[:, :, {self._head_columns()}]",
-             f"inverse.expand_dim(2).broadcast(2, {spec.head_dim})", "op=nl.multiply")  # fmt: skip
 
     def _head_columns(self) -> str:
         size = self.spec.head_dim
@@ -238,13 +245,14 @@ class _QueryTile:
         self.writer.line(f"pair = {pair}")
         return "pair"
 
-    def _weigh_group(self, first: str, tiles: int | str) -> None:
-        """acc = p @ v of every pair; p is turned because keys must lie on partitions."""
+    def group_weigh(self, g: str) -> None:
+        """out = p @ v / sum of every pair; p is turned because keys must lie on partitions."""
         writer, spec, group = self.writer, self.spec, self.plan.group
+        first, pairs = times(g, group), self._pairs(g)
         slot = power_of_two_at_least(spec.head_dim)
         writer.line(f"acc = nl.ndarray(({self.rows}, {group}, {slot}), nl.float32, buffer=nl.psum)")
         kept = window("0", self.rows, spec.limits.partitions)
-        with loop(writer, "c", tiles) as c:
+        with loop(writer, "c", self._visible_tiles()) as c:
             shape = tuple_text(spec.kv_tile, group, spec.limits.partitions)
             writer.line(f"turned = nl.ndarray({shape}, nl.{spec.compute_dtype}, buffer=nl.psum)")
             keys = window(times(c, spec.kv_tile), spec.kv_tile, spec.kv_len)
@@ -260,33 +268,33 @@ class _QueryTile:
                 call(writer, "nisa.nc_matmul", f"acc[:, {m}, {self._head_columns()}]",
                      f"p_t[:, {m}, :]", f"v_rows[:, {c}, {pair}, :]",
                      f"accumulate={start}")  # fmt: skip
+        writer.line(f"inverse = nl.ndarray(({self.rows}, {group}), nl.float32, buffer=nl.sbuf)")
+        writer.line(f"nisa.reciprocal(dst=inverse, data={self._state('row_sum', pairs)})")
+        call(writer, "nisa.tensor_tensor", f"out_rows[:, {pairs}, :]",
+             f"acc[:, :, {self._head_columns()}]",
+             f"inverse.expand_dim(2).broadcast(2, {spec.head_dim})", "op=nl.multiply")  # fmt: skip
 
-    def emit_pair(self, pair: str) -> None:
-        """One pair; long rows in chunks of keys whose sums are rescaled to a common maximum."""
-        writer, spec, plan = self.writer, self.spec, self.plan
-        writer.line(f"largest = {self._state('row_max', pair)}")
-        writer.line(f"total = {self._state('row_sum', pair)}")
-        writer.line(f"minus_max = nl.ndarray(({self.rows}, 1), nl.float32, buffer=nl.sbuf)")
-        if plan.chunks == 1:
-            self._score_chunk(pair, "0", self.visible)
-            call(writer, "nisa.tensor_reduce", "dst=largest", "op=nl.maximum", "data=scores",
-                 "axis=1")  # fmt: skip
-            self._negate("largest")
-            tiles = self._exponentials("scores", self.visible, "total")
-            self._weigh_pair(pair, "0", tiles)
-            weighted = "acc"
-        else:
-            shape = f"({self.rows}, {spec.head_dim})"
-            writer.line(f"weighted = nl.ndarray({shape}, nl.float32, buffer=nl.sbuf)")
-            seen = self.visible
-            count: int | str = f"-(-{seen} // {plan.chunk})" if seen == "visible" else plan.chunks
-            with loop(writer, "n", count) as n:
-                self._emit_chunk(pair, n)
-            weighted = "weighted"
+    def pair_softmax(self, pair: str) -> None:
+        """p of one pair whose row of scores fits into PSUM."""
+        largest = self._state("row_max", pair)
+        self._score_chunk(pair, "0", self.visible)
+        call(self.writer, "nisa.tensor_reduce", f"dst={largest}", "op=nl.maximum", "data=scores",
+             "axis=1")  # fmt: skip
+        self._negate(largest)
+        self._exponentials("scores", self.visible, self._state("row_sum", pair))
+
+    def pair_weigh(self, pair: str) -> None:
+        """out = p @ v / sum of one pair."""
+        self._weigh_chunk(pair, "0", self._visible_tiles())
+        self._divide(pair, "acc")
+
+    def _divide(self, pair: str, weighted: str) -> None:
+        """The output row: `weighted` over the row's sum, on ScalarE to spare VectorE."""
+        writer = self.writer
         writer.line(f"inverse = nl.ndarray(({self.rows}, 1), nl.float32, buffer=nl.sbuf)")
-        writer.line("nisa.reciprocal(dst=inverse, data=total)")
-        call(writer, "nisa.tensor_scalar", f"dst=out_rows[:, {pair}, :]", f"data={weighted}",
-             "op0=nl.multiply", "operand0=inverse")  # fmt: skip
+        writer.line(f"nisa.reciprocal(dst=inverse, data={self._state('row_sum', pair)})")
+        call(writer, "nisa.activation", f"dst=out_rows[:, {pair}, :]", "op=nl.copy",
+             f"data={weighted}", "scale=inverse")  # fmt: skip
 
     def _score_chunk(self, pair: str, first: str, width: str) -> None:
         """scores = q @ k.T for keys first..first + width, the hidden ones masked."""
@@ -297,12 +305,12 @@ class _QueryTile:
             self._score("scores", pair, window(first, width, spec.kv_len))
         else:
             count = -(-int(width) // moving) if width.isdigit() else f"-(-{width} // {moving})"
-            with loop(writer, "s", count) as s:
+            with loop(writer, "part", count) as part:
                 columns = str(moving)
                 if not width.isdigit() or int(width) % moving:
-                    writer.line(f"columns = min({moving}, {width} - {times(s, moving)})")
+                    writer.line(f"columns = min({moving}, {width} - {times(part, moving)})")
                     columns = "columns"
-                start = times(s, moving)
+                start = times(part, moving)
                 keys = window(plus(first, start), columns)
                 self._score(f"scores[:, {window(start, columns)}]", pair, keys)
         if not spec.causal:
@@ -317,45 +325,63 @@ class _QueryTile:
             emit_mask(writer, "scores[:", 1, self.rows, columns, spec)
 
     def _negate(self, largest: str) -> None:
+        shape = f"({self.rows}, 1)"
+        self.writer.line(f"minus_max = nl.ndarray({shape}, nl.float32, buffer=nl.sbuf)")
         call(self.writer, "nisa.tensor_scalar", "dst=minus_max", f"data={largest}",
              "op0=nl.multiply", f"operand0={-self.spec.scale!r}")  # fmt: skip
 
-    def _exponentials(self, scores: str, width: str, sums: str) -> int | str:
-        """p = exp(scale * (scores - maximum)) and its sum along the keys; returns its key tiles."""
+    def _exponentials(self, scores: str, width: str, sums: str) -> None:
+        """p = exp(scale * (scores - maximum)), with its sum along the keys."""
         tiles = emit_key_tiles(self.writer, self.spec, width)
         real = emit_padded(self.writer, self.spec, "p", self.rows, width, tiles)
         call(self.writer, "nisa.activation", f"dst={real}", "op=nl.exp", f"data={scores}",
              "bias=minus_max", f"scale={self.spec.scale!r}", "reduce_op=nl.add",
              f"reduce_res={sums}")  # fmt: skip
-        return tiles
 
-    def _emit_chunk(self, pair: str, n: str) -> None:
+    def _pair_and_chunk(self, s: str) -> str:
+        """Write which pair and which chunk of its keys step s is about; returns the pair."""
+        if self.plan.sets.pairs == 1:
+            self.writer.line(f"n = {s}")
+        else:
+            self.writer.line(f"pair, n = divmod({s}, chunks)")
+        self.writer.line(f"first = n * {self.plan.chunk}")
+        return "0" if self.plan.sets.pairs == 1 else "pair"
+
+    def chunk_softmax(self, s: str) -> None:
+        """p of one chunk of one pair's keys, relative to the largest score so far."""
         writer, spec, chunk = self.writer, self.spec, self.plan.chunk
-        writer.line(f"first = {times(n, chunk)}")
+        pair = self._pair_and_chunk(s)
         writer.line(f"width = min({chunk}, {self.visible} - first)")
         self._score_chunk(pair, "first", "width")
         column = f"nl.ndarray(({self.rows}, 1), nl.float32, buffer=nl.sbuf)"
+        writer.line(f"largest = {self._state('row_max', pair)}")
         writer.line(f"chunk_max = {column}")
         call(writer, "nisa.tensor_reduce", "dst=chunk_max", "op=nl.maximum", "data=scores",
              "axis=1")  # fmt: skip
-        writer.line(f"if {n} == 0:")
+        writer.line("if n > 0:")
         with writer.indent():
-            writer.line("nisa.tensor_copy(dst=largest, src=chunk_max)")
-            self._negate("largest")
-        writer.line("else:")
+            writer.line("nisa.tensor_tensor(chunk_max, chunk_max, largest, op=nl.maximum)")
+        self._negate("chunk_max")
+        writer.line(f"correction = {column}")
+        writer.line("if n > 0:")
         with writer.indent():
             writer.line("# What was summed so far was relative to the old maximum.")
-            writer.line("nisa.tensor_tensor(chunk_max, chunk_max, largest, op=nl.maximum)")
-            self._negate("chunk_max")
-            writer.line(f"correction = {column}")
             call(writer, "nisa.activation", "dst=correction", "op=nl.exp", "data=largest",
                  "bias=minus_max", f"scale={spec.scale!r}")  # fmt: skip
-            writer.line("nisa.tensor_copy(dst=largest, src=chunk_max)")
+        writer.line("nisa.tensor_copy(dst=largest, src=chunk_max)")
         writer.line(f"chunk_sum = {column}")
-        tiles = self._exponentials("scores", "width", "chunk_sum")
-        self._weigh_pair(pair, "first", tiles)
-        writer.line(f"if {n} == 0:")
+        self._exponentials("scores", "width", "chunk_sum")
+
+    def chunk_weigh(self, s: str) -> None:
+        """Add one chunk to a pair's output and sum; divide after the last."""
+        writer = self.writer
+        pair = self._pair_and_chunk(s)
+        self._weigh_chunk(pair, "first", "tiles")
+        writer.line(f"total = {self._state('row_sum', pair)}")
+        writer.line("if n == 0:")
         with writer.indent():
+            shape = f"({self.rows}, {self.spec.head_dim})"
+            writer.line(f"weighted = nl.ndarray({shape}, nl.float32, buffer=nl.sbuf)")
             writer.line("nisa.tensor_copy(dst=total, src=chunk_sum)")
             writer.line("nisa.tensor_copy(dst=weighted, src=acc)")
         writer.line("else:")
@@ -364,8 +390,11 @@ class _QueryTile:
                 call(writer, "nisa.scalar_tensor_tensor", f"dst={target}", f"data={target}",
                      "op0=nl.multiply", "operand0=correction", "op1=nl.add",
                      f"operand1={addend}")  # fmt: skip
+        writer.line("if n == chunks - 1:")
+        with writer.indent():
+            self._divide(pair, "weighted")
 
-    def _weigh_pair(self, pair: str, first: str, tiles: int | str) -> None:
+    def _weigh_chunk(self, pair: str, first: str, tiles: int | str) -> None:
         """acc = p @ v for the keys of one chunk."""
         writer, spec = self.writer, self.spec
         writer.line(f"acc = nl.ndarray(({self.rows}, {spec.head_dim}), nl.float32, buffer=nl.psum)")

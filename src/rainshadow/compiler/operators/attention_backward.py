@@ -7,7 +7,9 @@ Loading and turning heads is left to `attention_heads`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from rainshadow.compiler.operators.attention_heads import (
     AttentionSpec,
@@ -29,6 +31,7 @@ from rainshadow.compiler.operators.tiling import (
     call,
     inner,
     loop,
+    pipelined,
     plus,
     power_of_two_at_least,
     times,
@@ -100,10 +103,11 @@ def emit_attention_backward(spec: AttentionSpec, writer: Writer) -> BackwardPlan
             _load_key_side(writer, spec, sets)
             with loop(writer, "i", spec.q_tiles) as i:
                 _load_query_side(writer, spec, plan, i)
-            name = "g" if plan.group > 1 else "pair"
-            with loop(writer, name, sets.pairs // plan.group) as g, \
-                 loop(writer, "j", plan.spans) as j:  # fmt: skip
-                _Span(writer, spec, plan, g, j).emit()
+            if plan.spans == 1:
+                _emit_whole_rows(writer, spec, plan)
+            else:
+                with loop(writer, "pair", sets.pairs) as pair, loop(writer, "j", plan.spans) as j:
+                    _Span(writer, spec, plan, pair, j).emit()
             _store(writer, spec, sets)
     return plan
 
@@ -181,6 +185,39 @@ def _load_query_side(writer: Writer, spec: AttentionSpec, plan: BackwardPlan, i:
     )  # fmt: skip
 
 
+def _emit_whole_rows(writer: Writer, spec: AttentionSpec, plan: BackwardPlan) -> None:
+    """All groups where one span holds all keys: steps run over groups and their query tiles."""
+    groups, tiles = plan.sets.pairs // plan.group, spec.q_tiles
+    g = "0" if groups == 1 else "g"
+    i = "0" if tiles == 1 else "i"
+
+    def place(step: str) -> _Span:
+        if groups > 1 and tiles > 1:
+            writer.line(f"g, i = divmod({step}, {tiles})")
+        return _Span(writer, spec, plan, g, "0")
+
+    def first(step: str) -> None:
+        place(step).first_half(i)
+
+    def second(step: str) -> None:
+        span = place(step)
+        if tiles == 1:
+            span.allocate_sums()
+            span.second_half(i)
+            span.emit_key_gradients()
+            return
+        writer.line("if i == 0:")
+        with writer.indent():
+            span.allocate_sums()
+        span.second_half(i)
+        writer.line(f"if i == {tiles - 1}:")
+        with writer.indent():
+            span.emit_key_gradients()
+
+    variable = "step_of" if groups > 1 and tiles > 1 else "g" if groups > 1 else "i"
+    pipelined(writer, groups * tiles, variable, "p, grad_scores", first, second)
+
+
 @dataclass(frozen=True, slots=True)
 class _Span:
     """One span of keys of one group of pairs; g, j: their numbers, as text."""
@@ -206,27 +243,54 @@ class _Span:
         """Columns of pair m of a [queries, pairs, keys] tile; a lone pair has no such axis."""
         return f"{tile}[:, {columns}]" if self.plan.group == 1 else f"{tile}[:, {m}, {columns}]"
 
+    @property
+    def _start(self) -> str:
+        """Text of the span's first key."""
+        return times(self.j, self.plan.span_tiles * self.spec.kv_tile)
+
+    @property
+    def _width(self) -> str:
+        """Text of the span's number of keys."""
+        full = min(self.plan.span_tiles * self.spec.kv_tile, self.spec.kv_len)
+        return "width" if self.spec.kv_len % full else str(full)
+
     def emit(self) -> None:
-        writer, spec, plan = self.writer, self.spec, self.plan
-        slot = power_of_two_at_least(spec.head_dim)
-        shape = tuple_text(spec.kv_tile, plan.span_tiles, plan.group, slot)
-        for name in ("grad_k_sum", "grad_v_sum"):
-            writer.line(f"{name} = nl.ndarray({shape}, nl.float32, buffer=nl.psum)")
-        start = times(self.j, plan.span_tiles * spec.kv_tile)
-        width = str(min(plan.span_tiles * spec.kv_tile, spec.kv_len))
-        if plan.spans > 1 and spec.kv_len % int(width):
-            writer.line(f"width = min({width}, {spec.kv_len} - {inner(start)})")
-            width = "width"
-        first = times(self.j, plan.span_tiles) if spec.causal else "0"
-        if first == "0":
-            with loop(writer, "i", spec.q_tiles) as i:
-                self._emit_query_tile(i, start, width)
+        """One of several spans of one pair: all query tiles pass by."""
+        writer, spec = self.writer, self.spec
+        full = self.plan.span_tiles * spec.kv_tile
+        if self._width == "width":
+            writer.line(f"width = min({full}, {spec.kv_len} - {inner(self._start)})")
+        self.allocate_sums()
+        if not spec.causal:
+            pipelined(
+                writer, spec.q_tiles, "i", "p, grad_scores", self.first_half, self.second_half
+            )
         else:
             writer.line("# Earlier queries see none of these keys.")
-            writer.line(f"for i in range({first}, {spec.q_tiles}):")
-            with writer.indent():
-                self._emit_query_tile("i", start, width)
-        tiles = emit_key_tiles(writer, spec, width)
+            first = times(self.j, self.plan.span_tiles)
+            writer.line(f"before = {first}")
+
+            def half(write: Callable[[str], None], step: str) -> None:
+                writer.line(f"i = before + {step}")
+                write("i")
+
+            pipelined(
+                writer, f"{spec.q_tiles} - before", "n", "p, grad_scores",
+                partial(half, self.first_half), partial(half, self.second_half),
+            )  # fmt: skip
+        self.emit_key_gradients()
+
+    def allocate_sums(self) -> None:
+        """PSUM for the gradients of the span's keys and values."""
+        slot = power_of_two_at_least(self.spec.head_dim)
+        shape = tuple_text(self.spec.kv_tile, self.plan.span_tiles, self.plan.group, slot)
+        for name in ("grad_k_sum", "grad_v_sum"):
+            self.writer.line(f"{name} = nl.ndarray({shape}, nl.float32, buffer=nl.psum)")
+
+    def emit_key_gradients(self) -> None:
+        """The finished sums, scaled, into SBUF."""
+        writer, spec, plan = self.writer, self.spec, self.plan
+        tiles = emit_key_tiles(writer, spec, self._width)
         for name, scale in (("k", spec.scale), ("v", 1.0)):
             where = window(times(self.j, plan.span_tiles), tiles, spec.kv_tiles)
             lone = "0" if plan.group == 1 else ":"
@@ -237,23 +301,32 @@ class _Span:
                 *([f"scale={scale!r}"] if scale != 1.0 else []),
             )  # fmt: skip
 
-    def _emit_query_tile(self, i: str, start: str, width: str) -> None:
+    def _query_tile(self, i: str) -> _QueryTile:
+        """Query tile i against this span; writes the lines that find varying sizes."""
         writer, spec = self.writer, self.spec
         count = str(spec.q_tile)
         if spec.q_ragged:
             first = times(i, spec.q_tile)
             writer.line(f"queries = min({spec.q_tile}, {spec.q_len} - {first})")
             count = "queries"
-        seen = width
+        seen = self._width
         if spec.causal and spec.q_tiles > 1:
             limit = f"({i} + 1) * {spec.q_tile}"
-            limit = limit if start == "0" else f"{limit} - {start}"
-            writer.line(f"seen = min({width}, {limit})")
+            limit = limit if self._start == "0" else f"{limit} - {self._start}"
+            writer.line(f"seen = min({seen}, {limit})")
             seen = "seen"
         tiles = emit_key_tiles(writer, spec, seen)
-        tile = _QueryTile(self, i, count, start, seen, tiles)
+        return _QueryTile(self, i, count, self._start, seen, tiles)
+
+    def first_half(self, i: str) -> None:
+        """p and grad_scores."""
+        tile = self._query_tile(i)
         tile.probabilities()
         tile.score_gradients()
+
+    def second_half(self, i: str) -> None:
+        """What p and grad_scores add to the three gradients."""
+        tile = self._query_tile(i)
         tile.key_gradients()
         tile.query_gradients()
 

@@ -6,7 +6,7 @@ What is computed on the tiles is left to the operator emitters.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -120,6 +120,42 @@ def loop(writer: Writer, variable: str, count: int | str) -> Iterator[str]:
     writer.line(f"for {variable} in range({count}):")
     with writer.indent():
         yield variable
+
+
+def pipelined(
+    writer: Writer,
+    count: int | str,
+    variable: str,
+    carried: str,
+    first: Callable[[str], None],
+    second: Callable[[str], None],
+) -> None:
+    """A loop in which step n's `second` half comes after step n + 1's `first` half.
+
+    Each engine works through its instructions in order, so without this it would wait for the
+    other engines' part of a step before it could begin its own part of the next.
+    carried: names that the first half of a step leaves for its second half.
+    """
+    if count == 1:
+        first("0")
+        second("0")
+        return
+    total = f"{count} + 1" if isinstance(count, str) else count + 1
+    last = count if isinstance(count, int) else f"({count})" if " " in count else count
+    writer.line("# The second half of a step runs beside the first half of the next one.")
+    writer.line("halves = []")
+    writer.line(f"for step in range({total}):")
+    with writer.indent():
+        writer.line(f"if step < {last}:")
+        with writer.indent():
+            writer.line(f"{variable} = step")
+            first(variable)
+            writer.line(f"halves.append({f'({carried})' if ',' in carried else carried})")
+        writer.line("if step > 0:")
+        with writer.indent():
+            writer.line(f"{variable} = step - 1")
+            writer.line(f"{carried} = halves[{variable}]")
+            second(variable)
 
 
 def times(index: str, size: int | str) -> str:
