@@ -1,0 +1,83 @@
+"""The torch.compile backend "rainshadow": Dynamo and AOTAutograd capture, our graphs execute.
+
+AOTAutograd gives a forward and a backward graph in functional ATen, decomposed by our own table.
+Device tensors go in and come out as they are. How a graph runs is left to `execute`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch._dynamo.backends.common import aot_autograd
+from torch._dynamo.backends.registry import list_backends, register_backend
+from torch.fx import GraphModule
+
+from rainshadow.compiler.frontends.torch.decompositions import decomposition_table
+from rainshadow.compiler.frontends.torch.execute import DeviceGraph
+from rainshadow.compiler.session import Phase
+
+BACKEND = "rainshadow"
+#: AWS's name for its own backend; ours answers to it where AWS's is not installed.
+ALIAS = "neuron"
+
+_numbers = itertools.count()
+
+
+def backend(module: GraphModule, example_inputs: list[Any], **_: Any) -> Callable[..., Any]:
+    """What torch.compile(model, backend="rainshadow") calls for every captured graph."""
+    number = next(_numbers)
+    name = f"{root_name(module)}_{number}"
+    from torch._functorch.partitioners import min_cut_rematerialization_partition
+
+    compiler = aot_autograd(
+        fw_compiler=_compiler(f"{name}_forward", "forward"),
+        bw_compiler=_compiler(f"{name}_backward", "backward"),
+        inference_compiler=_compiler(name, None),
+        decompositions=decomposition_table(),
+        partition_fn=min_cut_rematerialization_partition,
+    )
+    return compiler(module, example_inputs)
+
+
+def _compiler(name: str, phase: Phase | None) -> Callable[..., Any]:
+    def compile_graph(module: GraphModule, example_inputs: list[Any]) -> Callable[..., Any]:
+        graph = DeviceGraph(module, name, phase)
+
+        def run(inputs: list[Any]) -> list[Any]:
+            arguments = list(inputs)
+            inputs.clear()  # boxed call: let the caller's references go before the kernel runs
+            return graph(*arguments)
+
+        run._boxed_call = True  # type: ignore[attr-defined]
+        return run
+
+    return compile_graph
+
+
+def root_name(module: GraphModule) -> str:
+    """The class of the outermost module that the graph's nodes belong to, in snake case."""
+    for node in module.graph.nodes:
+        stack = node.meta.get("nn_module_stack")
+        if stack:
+            _, kind = next(iter(stack.values()))
+            text = kind if isinstance(kind, str) else kind.__name__
+            words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text.rsplit(".", 1)[-1])
+            return re.sub(r"\W", "_", words).lower()
+    return "graph"
+
+
+def register() -> None:
+    """Make the backend known to torch.compile under its names."""
+    known = list_backends(exclude_tags=())
+    for name in (BACKEND, ALIAS):
+        if name not in known:
+            register_backend(compiler_fn=backend, name=name)
+
+
+def compile_module(model: torch.nn.Module) -> Any:
+    """torch.compile with this backend and static shapes."""
+    return torch.compile(model, backend=BACKEND, dynamic=False)

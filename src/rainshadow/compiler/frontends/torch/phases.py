@@ -1,0 +1,53 @@
+"""Knows which part of a training step is running: forward, backward, optimizer or other.
+
+Backward is read off autograd's engine; the optimizer's step off torch's optimizer hooks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from rainshadow.compiler.session import Phase, current_session
+
+STEP_START = "optimizer step start"
+STEP_END = "optimizer step end"
+_inside_step = 0
+
+
+def eager_phase() -> Phase:
+    """The phase an operator issued now belongs to.
+
+    Outside backward and the optimizer, operators that record gradients are the forward; the rest
+    (clipping, scaling, evaluation) is "other".
+    """
+    if torch._C._current_graph_task_id() != -1:
+        return "backward"
+    if _inside_step:
+        return "optimizer"
+    return "forward" if torch.is_grad_enabled() else "other"
+
+
+def _before(optimizer: Any, args: Any, kwargs: Any) -> None:
+    global _inside_step
+    if _inside_step == 0:
+        current_session().mark(STEP_START)
+    _inside_step += 1
+
+
+def _after(optimizer: Any, args: Any, kwargs: Any) -> None:
+    global _inside_step
+    _inside_step -= 1
+    if _inside_step == 0:
+        current_session().mark(STEP_END)
+
+
+def register() -> None:
+    """Watch every optimizer."""
+    register_optimizer_step_pre_hook(_before)
+    register_optimizer_step_post_hook(_after)

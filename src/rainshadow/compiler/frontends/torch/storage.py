@@ -1,0 +1,154 @@
+"""Knows device tensors as memory: plain `torch.Tensor`s of device "rainshadow" over host memory.
+
+A simulated HBM allocation is the memory of a CPU storage. The device's storage points at the same
+bytes and owns the CPU storage through a Python attribute, so `host_view` and NumPy see device data
+without a copy and views are ordinary strided views. What operators do is left to `eager`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from rainshadow.compiler.session import HbmMeter, current_session
+from rainshadow.nki import Shape
+from rainshadow.nki.kernel import numpy_from_torch
+
+DEVICE_TYPE = "rainshadow"
+
+#: Kernels of CPU tensors that touch metadata only; they work for any tensor with a storage.
+CPU_KEYS = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+_set_storage = torch.ops.aten.set_.source_Storage_storage_offset.redispatch
+
+
+class HbmBlock:
+    """One allocation: its host memory (None when a session runs without data) and its size."""
+
+    __slots__ = ("host", "meter", "nbytes")
+
+    def __init__(self, host: torch.UntypedStorage | None, nbytes: int) -> None:
+        session = current_session()
+        session.allocate(nbytes)
+        self.host = host
+        self.nbytes = nbytes
+        self.meter: HbmMeter = session.hbm
+
+    def __del__(self) -> None:
+        meter = getattr(self, "meter", None)
+        if meter is not None:
+            meter.free(self.nbytes)
+
+
+def is_device_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.device.type == DEVICE_TYPE
+
+
+def device() -> torch.device:
+    """The one simulated device."""
+    return torch.device(DEVICE_TYPE, 0)
+
+
+def block_of(tensor: torch.Tensor) -> HbmBlock:
+    """The allocation behind a device tensor."""
+    return tensor.untyped_storage()._rainshadow_block  # type: ignore[attr-defined]
+
+
+def device_storage(host: torch.UntypedStorage | None, nbytes: int) -> torch.UntypedStorage:
+    """A device storage over a CPU storage's bytes; over nothing when host is None."""
+    block = HbmBlock(host, nbytes)
+    pointer = 0 if host is None else host.data_ptr()
+    storage = torch._C._construct_storage_from_data_pointer(pointer, device(), nbytes)
+    storage._rainshadow_block = block
+    return storage
+
+
+def tensor_over(
+    storage: torch.UntypedStorage,
+    dtype: torch.dtype,
+    size: Sequence[int],
+    stride: Sequence[int],
+    offset: int = 0,
+) -> torch.Tensor:
+    """A device tensor over part of a device storage; offset and strides in elements."""
+    tensor = torch._C._acc.create_empty_tensor((0,), dtype)
+    return _set_storage(CPU_KEYS, tensor, storage, offset, tuple(size), tuple(stride))
+
+
+def reset(
+    tensor: torch.Tensor,
+    storage: torch.UntypedStorage,
+    offset: int,
+    size: Sequence[int],
+    stride: Sequence[int],
+) -> torch.Tensor:
+    """Point an existing device tensor at other memory."""
+    return _set_storage(CPU_KEYS, tensor, storage, offset, tuple(size), tuple(stride))
+
+
+def adopt(host: torch.Tensor) -> torch.Tensor:
+    """A device tensor over a CPU tensor's memory, without a copy."""
+    memory = host.untyped_storage()
+    storage = device_storage(memory, memory.nbytes())
+    return tensor_over(storage, host.dtype, host.shape, host.stride(), host.storage_offset())
+
+
+def allocate(
+    size: Sequence[int], dtype: torch.dtype, stride: Sequence[int] | None = None
+) -> torch.Tensor:
+    """An uninitialised device tensor; contiguous unless strides (in elements) are given."""
+    extents = tuple(int(extent) for extent in size)
+    strides = tuple(stride) if stride is not None else contiguous_strides(extents)
+    length = span(extents, strides)
+    if current_session().options.data == "none":
+        return tensor_over(
+            device_storage(None, length * dtype.itemsize), dtype, extents, strides
+        )
+    host = torch.empty((length,), dtype=dtype, device="cpu").untyped_storage()
+    return tensor_over(device_storage(host, host.nbytes()), dtype, extents, strides)
+
+
+def contiguous_strides(size: Sequence[int]) -> tuple[int, ...]:
+    """Row-major strides in elements, as torch gives them (empty axes count as 1)."""
+    strides, step = [], 1
+    for extent in reversed(size):
+        strides.append(step)
+        step *= max(extent, 1)
+    return tuple(reversed(strides))
+
+
+def span(size: Sequence[int], stride: Sequence[int]) -> int:
+    """Elements from the first to one past the last that size and stride reach."""
+    if any(extent == 0 for extent in size):
+        return 0
+    return 1 + sum((extent - 1) * step for extent, step in zip(size, stride, strict=True))
+
+
+def has_data(tensor: torch.Tensor) -> bool:
+    """False for tensors allocated by a session that runs without data."""
+    return block_of(tensor).host is not None
+
+
+def host_view(tensor: torch.Tensor) -> torch.Tensor:
+    """A CPU tensor over a device tensor's memory; fresh zeros where there is no data."""
+    memory = block_of(tensor).host
+    if memory is None:
+        return torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu")
+    view = torch.empty((0,), dtype=tensor.dtype, device="cpu")
+    return view.set_(memory, tensor.storage_offset(), tensor.shape, tensor.stride())
+
+
+def kernel_argument(tensor: torch.Tensor) -> np.ndarray[Any, Any] | Shape:
+    """What a kernel takes for a device tensor: a NumPy view of its memory, or its Shape."""
+    if block_of(tensor).host is None:
+        shape = tuple(tensor.shape) or (1,)
+        return Shape(shape, dtype_name(tensor.dtype))
+    return numpy_from_torch(host_view(tensor))
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """NKI's name of a torch dtype."""
+    name = str(dtype).removeprefix("torch.")
+    return "bool_" if name == "bool" else name
