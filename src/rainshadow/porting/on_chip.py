@@ -120,8 +120,8 @@ def steady_step(session: Session) -> int | None:
         sequences[step] = tuple(launch.kernel.number for launch in session.step_launches(step))
     if not sequences:
         return 0
-    usual, _ = Counter(sequences.values()).most_common(1)[0]
-    return max(step for step, sequence in sequences.items() if sequence == usual)
+    often = Counter(sequences.values())
+    return max(sequences, key=lambda step: (often[sequences[step]], step))
 
 
 def with_steady_step(record: RunRecord, listener: SessionListener, scratch: Path) -> RunRecord:

@@ -8,6 +8,7 @@ for CUDA is noted in a TieLog; what the script computes is watch.py's business.
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -230,6 +231,17 @@ class Redirection:
         )  # fmt: skip
 
     def _install_distributed(self) -> None:
+        """One process, one device: DataParallel calls its module, other groups are refused."""
+        parallel: Any = importlib.import_module("torch.nn.parallel.data_parallel")
+        self._patches.set(parallel, "_get_available_device_type", lambda: None)
+        made = parallel.DataParallel.__init__
+
+        @functools.wraps(made)
+        def data_parallel_made(module: Any, *args: Any, **kwargs: Any) -> None:
+            self.log.met("torch.nn.DataParallel")
+            made(module, *args, **kwargs)
+
+        self._patches.set(parallel.DataParallel, "__init__", data_parallel_made)
         if not torch.distributed.is_available():
             return
         original = torch.distributed.init_process_group
