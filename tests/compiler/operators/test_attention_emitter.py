@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
@@ -12,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rainshadow.compiler.operators.attention import emit_attention, plan_attention
-from rainshadow.compiler.operators.attention_backward import emit_attention_backward
+from rainshadow.compiler.operators.attention_backward import (
+    emit_attention_backward,
+    plan_attention_backward,
+)
 from rainshadow.compiler.operators.attention_heads import AttentionSpec
 from rainshadow.compiler.operators.tiling import CoreLimits
 from rainshadow.errors import InputError, NotModelled
@@ -29,13 +33,16 @@ TOLERANCE = {"float32": 1e-5, "bfloat16": 3e-2}
 def attention_spec(batch, heads, q_len, head_dim, **options):
     chip = options.pop("chip", "trainium2")
     hbm = options.pop("hbm", "float32")
+    limits = CoreLimits.of(load_chip(chip))
+    if "sbuf_bytes" in options:
+        limits = replace(limits, sbuf_bytes=options.pop("sbuf_bytes"))
     return AttentionSpec(
         name="attention",
         batch=batch,
         heads=heads,
         q_len=q_len,
         head_dim=head_dim,
-        limits=CoreLimits.of(load_chip(chip)),
+        limits=limits,
         dtype=hbm,
         out_dtype=hbm,
         **{
@@ -144,6 +151,19 @@ def test_long_rows(length, causal):
     assert plan_attention(spec).chunks == -(-length // 1024)
 
 
+@pytest.mark.parametrize(("length", "sbuf_kib"), [(100, 40), (200, 60), (640, 90), (1100, 110)])
+def test_several_sets_of_heads(length, sbuf_kib):
+    """SBUF too small for all heads: entries of the batch, then heads, are taken in turn."""
+    spec = attention_spec(2, 4, length, 64, sbuf_bytes=sbuf_kib * 1024)
+    for plan in (plan_attention(spec), plan_attention_backward(spec)):
+        assert plan.sets.pairs <= 8
+    assert plan.sets.pairs < 8
+    case = Case(spec)
+    case.check()
+    assert case.forward()[2].trace.peak_bytes["sbuf"] <= sbuf_kib * 1024
+    assert case.backward()[1].trace.peak_bytes["sbuf"] <= sbuf_kib * 1024
+
+
 def test_large_scores_do_not_overflow():
     """Scores of several hundred: the maximum is taken off before the exponential."""
     # float32 scores of 1000 are off by 1e-4, and so are their exponentials.
@@ -195,6 +215,16 @@ def test_masked_tiles_are_skipped():
 
     assert flops(False) == 2 * 2 * 1024 * 1024 * 64 * 2
     assert flops(True) / flops(False) == pytest.approx((8 + 1) / 16)
+
+
+@pytest.mark.parametrize("length", [1, 128, 200, 640, 1100])
+def test_source_is_readable(length):
+    """No line is longer than the repository's own, and none is empty code."""
+    for emit in (emit_attention, emit_attention_backward):
+        writer = Lines()
+        emit(attention_spec(2, 4, length, 64), writer)
+        assert max(len(line) for line in writer.lines) <= 100
+        assert '"""' in writer.lines[1]
 
 
 def test_limits_are_named():

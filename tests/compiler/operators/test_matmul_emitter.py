@@ -197,6 +197,14 @@ def test_llama_layer_fits(m, n, k, k_major):
     assert trace.peak_bytes["sbuf"] <= limits().sbuf_bytes
 
 
+@pytest.mark.parametrize("sizes", [(1024, 512, 128), (333, 1000, 517), (2048, 11008, 4096)])
+def test_source_is_readable(sizes):
+    writer = Lines()
+    emit_matmul(matmul_spec(*sizes), writer)
+    assert max(len(line) for line in writer.lines) <= 100
+    assert "= x @ w.T, summed over" in writer.lines[1]
+
+
 def test_sbuf_that_holds_nothing_is_an_error():
     with pytest.raises(InputError, match="SBUF per partition"):
         plan_matmul(matmul_spec(512, 512, 512, limits=limits(sbuf_bytes=30 * 1024)))

@@ -26,6 +26,7 @@ from rainshadow.compiler.operators.attention_heads import (
 )
 from rainshadow.compiler.operators.tiling import (
     Writer,
+    allocate,
     call,
     loop,
     pipelined,
@@ -115,12 +116,13 @@ def _allocate(writer: Writer, spec: AttentionSpec, plan: AttentionPlan) -> None:
     turned = tuple_text(sets.block_rows, sets.blocks, spec.kv_len)
     natural = tuple_text(spec.kv_tile, spec.kv_tiles, sets.pairs, spec.head_dim)
     state = tuple_text(spec.q_tile, spec.q_tiles, sets.pairs)
+    writer.line("# k_t: [head_dim, block of heads, key]; *_rows, row_*: [row, tile, head, ...].")
     if sets.stacked > 1:
         writer.line(f"# {sets.stacked} turned heads lie under each other in a block.")
-    writer.line(f"k_t = nl.ndarray({turned}, nl.{dtype}, buffer=nl.sbuf)  # head_dim, block, key")
-    writer.line(f"v_rows = nl.ndarray({natural}, nl.{dtype}, buffer=nl.sbuf)  # key, tile, head")
-    writer.line(f"row_max = nl.ndarray({state}, nl.float32, buffer=nl.sbuf)  # query, tile, head")
-    writer.line(f"row_sum = nl.ndarray({state}, nl.float32, buffer=nl.sbuf)")
+    allocate(writer, "k_t", turned, dtype, "sbuf")
+    allocate(writer, "v_rows", natural, dtype, "sbuf")
+    allocate(writer, "row_max", state, "float32", "sbuf")
+    allocate(writer, "row_sum", state, "float32", "sbuf")
     if spec.q_ragged:
         writer.line("# The last tile has fewer queries; its other rows must still be numbers.")
         writer.line(f"nisa.memset(row_max[:, {spec.q_tiles - 1}, :], 0.0)")
@@ -136,7 +138,7 @@ def _load_keys_and_values(writer: Writer, spec: AttentionSpec, sets: HeadSets) -
         kept = window("0", count, spec.kv_tile)
         emit_load_rows(writer, sets, "v", rows, f"v_rows[{kept}, {c}, :, :]")
         shape = tuple_text(count, sets.pairs, spec.head_dim)
-        writer.line(f"k_rows = nl.ndarray({shape}, nl.{spec.compute_dtype}, buffer=nl.sbuf)")
+        allocate(writer, "k_rows", shape, spec.compute_dtype, "sbuf")
         emit_load_rows(writer, sets, "k", rows, "k_rows")
         columns = window(times(c, spec.kv_tile), count, spec.kv_len)
         emit_turn(writer, sets, "k_rows[:", count, "k_t", columns)
@@ -147,12 +149,12 @@ def _emit_query_tile(writer: Writer, spec: AttentionSpec, plan: AttentionPlan, i
     sets = plan.sets
     rows, count = emit_row_window(writer, i, spec.q_tile, spec.q_len, "queries")
     shape = tuple_text(count, sets.pairs, spec.head_dim)
-    writer.line(f"q_rows = nl.ndarray({shape}, nl.{spec.compute_dtype}, buffer=nl.sbuf)")
+    allocate(writer, "q_rows", shape, spec.compute_dtype, "sbuf")
     emit_load_rows(writer, sets, "q", rows, "q_rows")
     turned = tuple_text(sets.block_rows, sets.blocks, count)
-    writer.line(f"q_t = nl.ndarray({turned}, nl.{spec.compute_dtype}, buffer=nl.sbuf)")
+    allocate(writer, "q_t", turned, spec.compute_dtype, "sbuf")
     emit_turn(writer, sets, "q_rows[:", count, "q_t", ":")
-    writer.line(f"out_rows = nl.ndarray({shape}, nl.{spec.out_dtype}, buffer=nl.sbuf)")
+    allocate(writer, "out_rows", shape, spec.out_dtype, "sbuf")
     visible = str(spec.kv_len)
     if spec.causal and spec.q_tiles > 1:
         limit = f"({i} + 1) * {spec.q_tile}"
@@ -189,7 +191,7 @@ class _QueryTile:
         return f"{name}[{window('0', self.rows, self.spec.q_tile)}, {self.i}, {pairs}]"
 
     def _score(self, target: str, pair: str, columns: str) -> None:
-        partitions, block, place = self.plan.sets.head(pair)
+        partitions, block, place = self.plan.sets.head(self.writer, pair)
         call(
             self.writer, "nisa.nc_matmul", target, f"q_t[{partitions}, {block}, :]",
             f"k_t[{partitions}, {block}, {columns}]", "accumulate=False", *place,
@@ -210,7 +212,7 @@ class _QueryTile:
         first, pairs = times(g, group), self._pairs(g)
         seen = window("0", self.visible, plan.slot)
         shape = f"({self.rows}, {group}, {plan.slot})"
-        writer.line(f"scores = nl.ndarray({shape}, nl.float32, buffer=nl.psum)")
+        allocate(writer, "scores", shape, "float32", "psum")
         with loop(writer, "m", group) as m:
             pair = self._pair(first, m)
             self._score(f"scores[:, {m}, {seen}]", pair, window("0", self.visible, spec.kv_len))
@@ -224,7 +226,7 @@ class _QueryTile:
         call(writer, "nisa.tensor_reduce", f"dst={row_max}", "op=nl.maximum",
              f"data=scores[:, :, {seen}]", "axis=2")  # fmt: skip
         shape = f"({self.rows}, {group}, {self.visible})"
-        writer.line(f"shifted = nl.ndarray({shape}, nl.float32, buffer=nl.sbuf)")
+        allocate(writer, "shifted", shape, "float32", "sbuf")
         largest = f"{row_max}.expand_dim(2).broadcast(2, {self.visible})"
         call(writer, "nisa.tensor_tensor", "shifted", f"scores[:, :, {seen}]", largest,
              "op=nl.subtract")  # fmt: skip
@@ -250,17 +252,17 @@ class _QueryTile:
         writer, spec, group = self.writer, self.spec, self.plan.group
         first, pairs = times(g, group), self._pairs(g)
         slot = power_of_two_at_least(spec.head_dim)
-        writer.line(f"acc = nl.ndarray(({self.rows}, {group}, {slot}), nl.float32, buffer=nl.psum)")
+        allocate(writer, "acc", f"({self.rows}, {group}, {slot})", "float32", "psum")
         kept = window("0", self.rows, spec.limits.partitions)
         with loop(writer, "c", self._visible_tiles()) as c:
             shape = tuple_text(spec.kv_tile, group, spec.limits.partitions)
-            writer.line(f"turned = nl.ndarray({shape}, nl.{spec.compute_dtype}, buffer=nl.psum)")
+            allocate(writer, "turned", shape, spec.compute_dtype, "psum")
             keys = window(times(c, spec.kv_tile), spec.kv_tile, spec.kv_len)
             with loop(writer, "m", group) as m:
                 call(writer, "nisa.nc_transpose", f"dst=turned[:, {m}, {kept}]",
                      f"data=p[:, {m}, {keys}]")  # fmt: skip
             shape = f"({spec.kv_tile}, {group}, {self.rows})"
-            writer.line(f"p_t = nl.ndarray({shape}, nl.{spec.compute_dtype}, buffer=nl.sbuf)")
+            allocate(writer, "p_t", shape, spec.compute_dtype, "sbuf")
             writer.line(f"nisa.tensor_copy(dst=p_t, src=turned[:, :, {kept}])")
             with loop(writer, "m", group) as m:
                 pair = plus(first, m)
@@ -268,7 +270,7 @@ class _QueryTile:
                 call(writer, "nisa.nc_matmul", f"acc[:, {m}, {self._head_columns()}]",
                      f"p_t[:, {m}, :]", f"v_rows[:, {c}, {pair}, :]",
                      f"accumulate={start}")  # fmt: skip
-        writer.line(f"inverse = nl.ndarray(({self.rows}, {group}), nl.float32, buffer=nl.sbuf)")
+        allocate(writer, "inverse", f"({self.rows}, {group})", "float32", "sbuf")
         writer.line(f"nisa.reciprocal(dst=inverse, data={self._state('row_sum', pairs)})")
         call(writer, "nisa.tensor_tensor", f"out_rows[:, {pairs}, :]",
              f"acc[:, :, {self._head_columns()}]",
@@ -291,7 +293,7 @@ class _QueryTile:
     def _divide(self, pair: str, weighted: str) -> None:
         """The output row: `weighted` over the row's sum, on ScalarE to spare VectorE."""
         writer = self.writer
-        writer.line(f"inverse = nl.ndarray(({self.rows}, 1), nl.float32, buffer=nl.sbuf)")
+        allocate(writer, "inverse", f"({self.rows}, 1)", "float32", "sbuf")
         writer.line(f"nisa.reciprocal(dst=inverse, data={self._state('row_sum', pair)})")
         call(writer, "nisa.activation", f"dst=out_rows[:, {pair}, :]", "op=nl.copy",
              f"data={weighted}", "scale=inverse")  # fmt: skip
@@ -300,7 +302,7 @@ class _QueryTile:
         """scores = q @ k.T for keys first..first + width, the hidden ones masked."""
         writer, spec = self.writer, self.spec
         moving = spec.limits.moving_max
-        writer.line(f"scores = nl.ndarray(({self.rows}, {width}), nl.float32, buffer=nl.psum)")
+        allocate(writer, "scores", f"({self.rows}, {width})", "float32", "psum")
         if width.isdigit() and int(width) <= moving:
             self._score("scores", pair, window(first, width, spec.kv_len))
         else:
@@ -326,7 +328,7 @@ class _QueryTile:
 
     def _negate(self, largest: str) -> None:
         shape = f"({self.rows}, 1)"
-        self.writer.line(f"minus_max = nl.ndarray({shape}, nl.float32, buffer=nl.sbuf)")
+        allocate(self.writer, "minus_max", shape, "float32", "sbuf")
         call(self.writer, "nisa.tensor_scalar", "dst=minus_max", f"data={largest}",
              "op0=nl.multiply", f"operand0={-self.spec.scale!r}")  # fmt: skip
 
@@ -381,7 +383,7 @@ class _QueryTile:
         writer.line("if n == 0:")
         with writer.indent():
             shape = f"({self.rows}, {self.spec.head_dim})"
-            writer.line(f"weighted = nl.ndarray({shape}, nl.float32, buffer=nl.sbuf)")
+            allocate(writer, "weighted", shape, "float32", "sbuf")
             writer.line("nisa.tensor_copy(dst=total, src=chunk_sum)")
             writer.line("nisa.tensor_copy(dst=weighted, src=acc)")
         writer.line("else:")
@@ -397,20 +399,20 @@ class _QueryTile:
     def _weigh_chunk(self, pair: str, first: str, tiles: int | str) -> None:
         """acc = p @ v for the keys of one chunk."""
         writer, spec = self.writer, self.spec
-        writer.line(f"acc = nl.ndarray(({self.rows}, {spec.head_dim}), nl.float32, buffer=nl.psum)")
+        allocate(writer, "acc", f"({self.rows}, {spec.head_dim})", "float32", "psum")
         blocks = spec.bank_blocks
         kept = window("0", self.rows, spec.limits.partitions)
         writer.line(f"for t in range(0, {tiles}, {blocks}):")
         with writer.indent():
             writer.line(f"taken = min({blocks}, {tiles} - t)")
             shape = tuple_text(spec.kv_tile, blocks, spec.limits.partitions)
-            writer.line(f"turned = nl.ndarray({shape}, nl.{spec.compute_dtype}, buffer=nl.psum)")
+            allocate(writer, "turned", shape, spec.compute_dtype, "psum")
             writer.line("for u in range(taken):")
             with writer.indent():
                 call(writer, "nisa.nc_transpose", f"dst=turned[:, u, {kept}]",
                      f"data=p[:, nl.ds((t + u) * {spec.kv_tile}, {spec.kv_tile})]")  # fmt: skip
             shape = f"({spec.kv_tile}, taken, {self.rows})"
-            writer.line(f"p_t = nl.ndarray({shape}, nl.{spec.compute_dtype}, buffer=nl.sbuf)")
+            allocate(writer, "p_t", shape, spec.compute_dtype, "sbuf")
             writer.line(f"nisa.tensor_copy(dst=p_t, src=turned[:, 0:taken, {kept}])")
             writer.line("for u in range(taken):")
             with writer.indent():
@@ -423,7 +425,7 @@ def _emit_lse(writer: Writer, spec: AttentionSpec, sets: HeadSets) -> None:
     """lse = scale * maximum + log(sum), for all tiles at once: one load of each function table."""
     writer.line("# After all exponentials, so that ScalarE changes its function table once.")
     state = tuple_text(spec.q_tile, spec.q_tiles, sets.pairs)
-    writer.line(f"lse_rows = nl.ndarray({state}, nl.float32, buffer=nl.sbuf)")
+    allocate(writer, "lse_rows", state, "float32", "sbuf")
     writer.line("nisa.activation(dst=lse_rows, op=nl.log, data=row_sum)")
     call(writer, "nisa.scalar_tensor_tensor", "dst=lse_rows", "data=row_max", "op0=nl.multiply",
          f"operand0={spec.scale!r}", "op1=nl.add", "operand1=lse_rows")  # fmt: skip

@@ -28,12 +28,14 @@ from rainshadow.compiler.operators.attention_heads import (
 )
 from rainshadow.compiler.operators.tiling import (
     Writer,
+    allocate,
     call,
     inner,
     loop,
     pipelined,
     plus,
     power_of_two_at_least,
+    store,
     times,
     tuple_text,
     window,
@@ -59,26 +61,25 @@ def plan_attention_backward(spec: AttentionSpec) -> BackwardPlan:
     """
     limits, item, size = spec.limits, spec.item, spec.head_dim
     bank = limits.bank_floats
-    # Keys and their two gradients, queries and the output's gradient, the queries' gradient.
-    rows = (3 * spec.kv_tiles + 2 * spec.q_tiles) * size * item + 4 * spec.q_tiles * size
+    per_head = bank // power_of_two_at_least(size)
+    blocks = min(per_head, spec.bank_blocks)
+    span_tiles = min(spec.kv_tiles, blocks, bank // spec.kv_tile)
+    spans = -(-spec.kv_tiles // span_tiles)
+    # Keys (and both their gradients, unless each span stores its own), queries and the output's
+    # gradient, the queries' gradient.
+    key_tiles = spec.kv_tiles * (3 if spans == 1 else 1)
+    rows = (key_tiles + 2 * spec.q_tiles) * size * item + 4 * spec.q_tiles * size
     stages = 2 * size * (2 * item + 4) + 8 * spec.q_tiles
     turned = 2 * (spec.kv_len + spec.q_len) * item
-    sets = choose_sets(spec, rows + stages, turned, fixed_bytes=bank * (12 + 4 * item))
-    per_head = bank // power_of_two_at_least(size)
+    fixed = bank * (12 + 4 * item) + (0 if spans == 1 else 4 * span_tiles * size * item)
+    sets = choose_sets(spec, rows + stages, turned, fixed_bytes=fixed)
     slot = power_of_two_at_least(spec.kv_len)
-    blocks = min(per_head, spec.bank_blocks)
-    if slot * 2 <= bank:
+    if slot * 2 <= bank and spans == 1:
         most = min(bank // slot, max(1, blocks // spec.kv_tiles))
         group = fill_banks(sets.pairs, most, bank // slot)
-        return BackwardPlan(sets=sets, group=group, slot=slot, span_tiles=spec.kv_tiles, spans=1)
-    tiles = min(spec.kv_tiles, blocks, bank // spec.kv_tile)
-    return BackwardPlan(
-        sets=sets,
-        group=1,
-        slot=tiles * spec.kv_tile,
-        span_tiles=tiles,
-        spans=-(-spec.kv_tiles // tiles),
-    )
+        return BackwardPlan(sets=sets, group=group, slot=slot, span_tiles=span_tiles, spans=1)
+    slot = span_tiles * spec.kv_tile
+    return BackwardPlan(sets=sets, group=1, slot=slot, span_tiles=span_tiles, spans=spans)
 
 
 def emit_attention_backward(spec: AttentionSpec, writer: Writer) -> BackwardPlan:
@@ -108,7 +109,7 @@ def emit_attention_backward(spec: AttentionSpec, writer: Writer) -> BackwardPlan
             else:
                 with loop(writer, "pair", sets.pairs) as pair, loop(writer, "j", plan.spans) as j:
                     _Span(writer, spec, plan, pair, j).emit()
-            _store(writer, spec, sets)
+            _store(writer, spec, plan)
     return plan
 
 
@@ -124,7 +125,7 @@ def _allocate(writer: Writer, spec: AttentionSpec, plan: BackwardPlan) -> None:
     turned_keys = tuple_text(sets.block_rows, sets.blocks, spec.kv_len)
     turned_queries = tuple_text(sets.block_rows, sets.blocks, spec.q_len)
     gathered = "float32" if plan.spans > 1 else spec.dtype
-    for name, shape, kind in (
+    tiles = [
         ("k_rows", keys, dtype),
         ("k_t", turned_keys, dtype),
         ("v_t", turned_keys, dtype),
@@ -134,11 +135,12 @@ def _allocate(writer: Writer, spec: AttentionSpec, plan: BackwardPlan) -> None:
         ("grad_out_t", turned_queries, dtype),
         ("lse_rows", state, "float32"),
         ("delta", state, "float32"),
-        ("grad_k_rows", keys, spec.dtype),
-        ("grad_v_rows", keys, spec.dtype),
         ("grad_q_rows", queries, gathered),
-    ):
-        writer.line(f"{name} = nl.ndarray({shape}, nl.{kind}, buffer=nl.sbuf)")
+    ]
+    if plan.spans == 1:
+        tiles += [("grad_k_rows", keys, spec.dtype), ("grad_v_rows", keys, spec.dtype)]
+    for name, shape, kind in tiles:
+        allocate(writer, name, shape, kind, "sbuf")
 
 
 def _load_key_side(writer: Writer, spec: AttentionSpec, sets: HeadSets) -> None:
@@ -152,7 +154,7 @@ def _load_key_side(writer: Writer, spec: AttentionSpec, sets: HeadSets) -> None:
         emit_load_rows(writer, sets, "k", rows, f"k_rows[{kept}, {c}, :, :]")
         emit_turn(writer, sets, f"k_rows[{kept}, {c}", count, "k_t", columns)
         shape = tuple_text(count, sets.pairs, spec.head_dim)
-        writer.line(f"v_rows = nl.ndarray({shape}, nl.{spec.compute_dtype}, buffer=nl.sbuf)")
+        allocate(writer, "v_rows", shape, spec.compute_dtype, "sbuf")
         emit_load_rows(writer, sets, "v", rows, "v_rows")
         emit_turn(writer, sets, "v_rows[:", count, "v_t", columns)
 
@@ -167,9 +169,9 @@ def _load_query_side(writer: Writer, spec: AttentionSpec, plan: BackwardPlan, i:
         emit_load_rows(writer, sets, tensor, rows, f"{tile}, :, :]")
         emit_turn(writer, sets, tile, count, f"{tensor}_t", columns)
     shape = tuple_text(count, sets.pairs, spec.head_dim)
-    writer.line(f"out_rows = nl.ndarray({shape}, nl.{spec.out_dtype}, buffer=nl.sbuf)")
+    allocate(writer, "out_rows", shape, spec.out_dtype, "sbuf")
     emit_load_rows(writer, sets, "out", rows, "out_rows")
-    writer.line(f"product = nl.ndarray({shape}, nl.float32, buffer=nl.sbuf)")
+    allocate(writer, "product", shape, "float32", "sbuf")
     call(
         writer, "nisa.tensor_tensor", "product", f"grad_out_rows[{kept}, {i}, :, :]", "out_rows",
         "op=nl.multiply",
@@ -285,21 +287,41 @@ class _Span:
         slot = power_of_two_at_least(self.spec.head_dim)
         shape = tuple_text(self.spec.kv_tile, self.plan.span_tiles, self.plan.group, slot)
         for name in ("grad_k_sum", "grad_v_sum"):
-            self.writer.line(f"{name} = nl.ndarray({shape}, nl.float32, buffer=nl.psum)")
+            allocate(self.writer, name, shape, "float32", "psum")
 
     def emit_key_gradients(self) -> None:
-        """The finished sums, scaled, into SBUF."""
+        """The finished sums, scaled, into the set's tiles; of several spans, straight to HBM."""
         writer, spec, plan = self.writer, self.spec, self.plan
         tiles = emit_key_tiles(writer, spec, self._width)
         for name, scale in (("k", spec.scale), ("v", 1.0)):
-            where = window(times(self.j, plan.span_tiles), tiles, spec.kv_tiles)
             lone = "0" if plan.group == 1 else ":"
             source = f"grad_{name}_sum[:, {window('0', tiles, plan.span_tiles)}, {lone}, "
+            target = f"grad_{name}_rows[:, :, {self._pairs}, :]"
+            if plan.spans > 1:
+                shape = tuple_text(spec.kv_tile, tiles, spec.head_dim)
+                target = f"grad_{name}_rows"
+                allocate(writer, target, shape, spec.dtype, "sbuf")
             call(
-                writer, "nisa.activation", f"dst=grad_{name}_rows[:, {where}, {self._pairs}, :]",
-                "op=nl.copy", f"data={source}{self._head_columns}]",
+                writer, "nisa.activation", f"dst={target}", "op=nl.copy",
+                f"data={source}{self._head_columns}]",
                 *([f"scale={scale!r}"] if scale != 1.0 else []),
             )  # fmt: skip
+            if plan.spans > 1:
+                self._store_span(f"grad_{name}", tiles)
+
+    def _store_span(self, tensor: str, tiles: int | str) -> None:
+        """One pair's gradients for the keys of this span."""
+        writer, spec, sets = self.writer, self.spec, self.plan.sets
+        if not spec.kv_ragged:
+            rows = sets.pair_rows(tensor, self.g, window(self._start, self._width))
+            split = f"{rows}.reshape_dim(0, ({tiles}, {spec.kv_tile})).permute((1, 0, 2))"
+            store(writer, spec.limits, split, f"{tensor}_rows")
+            return
+        with loop(writer, "c", tiles) as c:
+            first = plus(self._start, times(c, spec.kv_tile))
+            writer.line(f"keys = min({spec.kv_tile}, {spec.kv_len} - {inner(first)})")
+            rows = sets.pair_rows(tensor, self.g, window(first, "keys"))
+            store(writer, spec.limits, rows, f"{tensor}_rows[0:keys, {c}, :]")
 
     def _query_tile(self, i: str) -> _QueryTile:
         """Query tile i against this span; writes the lines that find varying sizes."""
@@ -367,7 +389,7 @@ class _QueryTile:
         span, spec, plan = self.span, self.span.spec, self.span.plan
         writer = span.writer
         lead = f"{self._lead}, {plan.slot}" if plan.group > 1 else f"{self.rows}, {self.seen}"
-        writer.line(f"{name} = nl.ndarray(({lead}), nl.float32, buffer=nl.psum)")
+        allocate(writer, name, f"({lead})", "float32", "psum")
         seen = window("0", self.seen, plan.slot) if plan.group > 1 else ":"
         queries = window(times(self.i, spec.q_tile), self.rows, spec.q_len)
         keys = window(self.start, self.seen, spec.kv_len)
@@ -376,7 +398,7 @@ class _QueryTile:
             if " + " in pair:
                 writer.line(f"pair = {pair}")
                 pair = "pair"
-            partitions, block, place = plan.sets.head(pair)
+            partitions, block, place = plan.sets.head(writer, pair)
             call(
                 writer, "nisa.nc_matmul", span._at(name, m, seen),
                 f"{left}[{partitions}, {block}, {queries}]",
@@ -399,9 +421,7 @@ class _QueryTile:
                     self._mask(window(f"{first} - {self.start}", self.rows))
         data, extra = scores, [f"bias={self._state('lse_rows')}"]
         if plan.group > 1:
-            writer.line(
-                f"shifted = nl.ndarray(({self._lead}, {self.seen}), nl.float32, buffer=nl.sbuf)"
-            )
+            allocate(writer, "shifted", f"({self._lead}, {self.seen})", "float32", "sbuf")
             call(
                 writer, "nisa.tensor_tensor", "shifted", scores, self._spread("lse_rows"),
                 "op=nl.subtract",
@@ -432,9 +452,7 @@ class _QueryTile:
                 f"operand1={p}",
             )  # fmt: skip
             return
-        writer.line(
-            f"centred = nl.ndarray(({self._lead}, {self.seen}), nl.float32, buffer=nl.sbuf)"
-        )
+        allocate(writer, "centred", f"({self._lead}, {self.seen})", "float32", "sbuf")
         call(
             writer, "nisa.tensor_tensor", "centred", grad_p, self._spread("delta"),
             "op=nl.subtract",
@@ -469,7 +487,7 @@ class _QueryTile:
         tiles = self.tiles
         width = spec.limits.partitions
         shape = tuple_text(spec.kv_tile, plan.span_tiles, group, width)
-        writer.line(f"turned = nl.ndarray({shape}, nl.{dtype}, buffer=nl.psum)")
+        allocate(writer, "turned", shape, dtype, "psum")
         kept = window("0", self.rows, width)
         with loop(writer, "c", tiles) as c, loop(writer, "m", group) as m:
             keys = window(times(c, spec.kv_tile), spec.kv_tile)
@@ -478,13 +496,11 @@ class _QueryTile:
                 f"data={span._at('grad_scores', m, keys)}",
             )  # fmt: skip
         shape = tuple_text(spec.kv_tile, tiles, group, self.rows)
-        writer.line(f"grad_scores_t = nl.ndarray({shape}, nl.{dtype}, buffer=nl.sbuf)")
+        allocate(writer, "grad_scores_t", shape, dtype, "sbuf")
         source = f"turned[:, {window('0', tiles, plan.span_tiles)}, :, {kept}]"
         call(writer, "nisa.tensor_copy", "dst=grad_scores_t", f"src={source}")
         slot = power_of_two_at_least(spec.head_dim)
-        writer.line(
-            f"grad_q_sum = nl.ndarray(({self.rows}, {group}, {slot}), nl.float32, buffer=nl.psum)"
-        )
+        allocate(writer, "grad_q_sum", f"({self.rows}, {group}, {slot})", "float32", "psum")
         with loop(writer, "c", tiles) as c, loop(writer, "m", group) as m:
             tile = plus(times(span.j, plan.span_tiles), c)
             call(
@@ -515,12 +531,15 @@ class _QueryTile:
             )  # fmt: skip
 
 
-def _store(writer: Writer, spec: AttentionSpec, sets: HeadSets) -> None:
-    with loop(writer, "c", spec.kv_tiles) as c:
-        rows, count = emit_row_window(writer, c, spec.kv_tile, spec.kv_len, "keys")
-        for tensor in ("grad_k", "grad_v"):
-            tile = f"{tensor}_rows[{window('0', count, spec.kv_tile)}, {c}, :, :]"
-            emit_store_rows(writer, sets, tensor, rows, tile)
+def _store(writer: Writer, spec: AttentionSpec, plan: BackwardPlan) -> None:
+    """The set's gradients to HBM; several spans have stored the keys' and values' already."""
+    sets = plan.sets
+    if plan.spans == 1:
+        with loop(writer, "c", spec.kv_tiles) as c:
+            rows, count = emit_row_window(writer, c, spec.kv_tile, spec.kv_len, "keys")
+            for tensor in ("grad_k", "grad_v"):
+                tile = f"{tensor}_rows[{window('0', count, spec.kv_tile)}, {c}, :, :]"
+                emit_store_rows(writer, sets, tensor, rows, tile)
     with loop(writer, "i", spec.q_tiles) as i:
         rows, count = emit_row_window(writer, i, spec.q_tile, spec.q_len, "queries")
         tile = f"grad_q_rows[{window('0', count, spec.q_tile)}, {i}, :, :]"

@@ -14,9 +14,11 @@ from rainshadow import dtypes
 from rainshadow.compiler.operators.tiling import (
     CoreLimits,
     Writer,
+    allocate,
     call,
     largest_divisor,
     loop,
+    plus,
     store,
     times,
     tuple_text,
@@ -166,21 +168,34 @@ class HeadSets:
         order = "(2, 0, 1, 3)" if trailing else "(2, 0, 1)"
         return f"{tensor}[{entries}, {heads}, {rows}{trailing}].permute({order})"
 
+    def pair_rows(self, tensor: str, pair: str, rows: str) -> str:
+        """Text of [rows, head_dim] of one pair of an HBM tensor."""
+        spec = self.spec
+        if self.batches == 1:
+            entry = "b" if spec.batch > 1 else "0"
+            head = plus(times("h", self.heads) if self.heads < spec.heads else "0", pair)
+        else:
+            first = times("b", self.batches) if self.batches < spec.batch else "0"
+            entry = plus(first, f"{pair} // {self.heads}")
+            head = f"{pair} % {self.heads}"
+        return f"{tensor}[{entry}, {head}, {rows}, :]"
+
     def on_chip(self, tile: str) -> str:
         """An SBUF tile [rows, pairs, ...] as `rows_of` shapes it."""
         return (
             tile if self.batches == 1 else f"{tile}.reshape_dim(1, ({self.batches}, {self.heads}))"
         )
 
-    def head(self, pair: str) -> tuple[str, str, tuple[str, ...]]:
-        """(partitions, block, extra nc_matmul arguments) of a pair in turned tiles."""
+    def head(self, writer: Writer, pair: str) -> tuple[str, str, tuple[str, ...]]:
+        """(partitions, block, extra nc_matmul arguments) of a pair in turned tiles, as text."""
         size = self.spec.head_dim
         if self.stacked == 1:
             return ":", pair, ()
         if pair.isdigit():
             row, block = str(int(pair) % self.stacked * size), str(int(pair) // self.stacked)
         else:
-            row, block = f"{pair} % {self.stacked} * {size}", f"{pair} // {self.stacked}"
+            row, block = "row", "block"
+            writer.line(f"row, block = {pair} % {self.stacked} * {size}, {pair} // {self.stacked}")
         place = (f"tile_position=({row}, 0)", f"tile_size=({size}, {self.spec.limits.partitions})")
         return f"nl.ds({row}, {size})", block, place
 
@@ -258,7 +273,7 @@ def emit_causal_mask(writer: Writer, spec: AttentionSpec) -> None:
         ("identity", "1.0", "0.0", "equal"),
         ("mask", "0.0", HIDDEN, "greater_equal"),
     ):
-        writer.line(f"{name} = nl.ndarray(({size}, {size}), nl.bfloat16, buffer=nl.sbuf)")
+        allocate(writer, name, f"({size}, {size})", "bfloat16", "sbuf")
         writer.line(f"nisa.memset({name}, {start})")
         call(
             writer, "nisa.affine_select", f"dst={name}", f"pattern=[[-1, {size}]]",
@@ -308,7 +323,7 @@ def emit_turn(
     width = spec.limits.partitions
     with loop(writer, "t", sets.blocks // at_once) as t:
         shape = tuple_text(sets.block_rows, at_once, width)
-        writer.line(f"turned = nl.ndarray({shape}, nl.{spec.compute_dtype}, buffer=nl.psum)")
+        allocate(writer, "turned", shape, spec.compute_dtype, "psum")
         kept = window("0", rows, width)
         with loop(writer, "u", at_once) as u:
             first = times(t, at_once * sets.stacked)
@@ -334,13 +349,12 @@ def emit_padded(
     The last key tile is filled up with zeros, so that every key tile can be treated as full.
     lead: the leading sizes, e.g. "128, 4".  tiles: key tiles in `columns`.
     """
-    kind = f"nl.{spec.compute_dtype}, buffer=nl.sbuf"
     if not spec.kv_ragged:
-        writer.line(f"{name} = nl.ndarray(({lead}, {columns}), {kind})")
+        allocate(writer, name, f"({lead}, {columns})", spec.compute_dtype, "sbuf")
         return name
     index = ":, " * (lead.count(",") + 1)
     writer.line(f"padded = {tiles} * {spec.kv_tile}")
-    writer.line(f"{name} = nl.ndarray(({lead}, padded), {kind})")
+    allocate(writer, name, f"({lead}, padded)", spec.compute_dtype, "sbuf")
     writer.line(f"if padded > {columns}:")
     with writer.indent():
         writer.line(f"nisa.memset({name}[{index}nl.ds({columns}, padded - {columns})], 0.0)")

@@ -25,6 +25,7 @@ from rainshadow.compiler.operators.tiling import (
     CoreLimits,
     Tiling,
     Writer,
+    allocate,
     call,
     inner,
     largest_divisor,
@@ -144,7 +145,7 @@ class BiasActivationEpilogue:
         """Every partition gets its own copy of the bias row."""
         if self.bias:
             shape = tuple_text(self.partitions, self.columns)
-            writer.line(f"{self.bias}_rows = nl.ndarray({shape}, nl.float32, buffer=nl.sbuf)")
+            allocate(writer, f"{self.bias}_rows", shape, "float32", "sbuf")
             source = f"{self.bias}.expand_dim(0).broadcast(0, {self.partitions})"
             writer.line(f"nisa.dma_copy(dst={self.bias}_rows, src={source})")
 
@@ -158,7 +159,7 @@ class BiasActivationEpilogue:
             target = tile.result
             if step != steps[-1]:
                 target = {"bias": "biased", "activation": "activated"}[step]
-                writer.line(f"{target} = nl.ndarray({tile.shape}, nl.float32, buffer=nl.sbuf)")
+                allocate(writer, target, tile.shape, "float32", "sbuf")
             if step == "activation":
                 op = f"op=nl.{self.activation}"
                 call(writer, "nisa.activation", f"dst={target}", op, f"data={data}")
@@ -171,7 +172,7 @@ class BiasActivationEpilogue:
 
     def _load_residual(self, writer: Writer, tile: OutputTile) -> str:
         name = f"{self.residual}_tile"
-        writer.line(f"{name} = nl.ndarray({tile.shape}, nl.{self.residual_dtype}, buffer=nl.sbuf)")
+        allocate(writer, name, tile.shape, self.residual_dtype, "sbuf")
         call(writer, "nisa.dma_copy", f"dst={name}", f"src={tile.hbm(self.residual)}")
         return name
 
@@ -322,7 +323,7 @@ def emit_matmul(spec: MatmulSpec, writer: Writer) -> MatmulPlan:
         if plan.blocks.sums:
             shape = tuple_text(plan.rows.tile, plan.row_tiles, plan.spans * plan.span)
             writer.line("# K does not fit into SBUF at once: partial sums wait here.")
-            writer.line(f"sums = nl.ndarray({shape}, nl.float32, buffer=nl.sbuf)")
+            allocate(writer, "sums", shape, "float32", "sbuf")
         with loop(writer, "b", spec.batch):
             _emit_blocks(spec, plan, epilogue, writer)
     return plan
@@ -416,6 +417,12 @@ def _result_tiles(
     with loop(writer, "i", count) as i, loop(writer, "j", plan.spans) as j:
         m = plus(times(index["mb"], plan.row_tiles * rows.tile), times(i, plan.group * rows.tile))
         n = plus(times(index["nb"], plan.spans * plan.span), times(j, plan.span))
+        if " + " in m:
+            writer.line(f"row = {m}")
+            m = "row"
+        if " + " in n:
+            writer.line(f"column = {n}")
+            n = "column"
         height: int | str = rows.tile
         if rows.ragged:
             writer.line(f"rows = min({rows.tile}, {rows.total} - {inner(m)})")
@@ -451,12 +458,10 @@ def _emit_products(
         height, width = tile.shape[1:-1].split(", ")[0], tile.shape[1:-1].split(", ")[-1]
         if plan.group > 1:
             slot = power_of_two_at_least(plan.span)
-            writer.line(
-                f"acc = nl.ndarray(({height}, {plan.group}, {slot}), nl.float32, buffer=nl.psum)"
-            )
+            allocate(writer, "acc", f"({height}, {plan.group}, {slot})", "float32", "psum")
             accumulator = f"acc[:, :, {window('0', width, slot)}]" if slot != plan.span else "acc"
         else:
-            writer.line(f"acc = nl.ndarray({tile.shape}, nl.float32, buffer=nl.psum)")
+            allocate(writer, "acc", tile.shape, "float32", "psum")
             accumulator = "acc"
         _emit_accumulation(plan, writer, height, width)
         ready = replace(tile, accumulator=accumulator)
@@ -494,7 +499,7 @@ def _emit_finish_sums(
 
 
 def _emit_store(spec: MatmulSpec, epilogue: Epilogue, writer: Writer, tile: OutputTile) -> None:
-    writer.line(f"result = nl.ndarray({tile.shape}, nl.{spec.out_dtype}, buffer=nl.sbuf)")
+    allocate(writer, "result", tile.shape, spec.out_dtype, "sbuf")
     epilogue.finish(writer, tile)
     store(writer, spec.limits, tile.hbm(spec.out), "result")
 

@@ -12,6 +12,7 @@ from rainshadow.compiler.operators.tiling import (
     CoreLimits,
     Tiling,
     Writer,
+    allocate,
     call,
     inner,
     largest_divisor,
@@ -121,6 +122,9 @@ def emit_load(writer: Writer, panel: Panel, limits: CoreLimits, block: str, slab
     """
     with loop(writer, "c", panel.num_chunks) as chunk:
         start = times(plus(block, chunk), panel.chunk)
+        if " + " in start:
+            writer.line(f"start = {start}")
+            start = "start"
         columns: int | str = min(panel.chunk, panel.columns)
         if not panel.even and panel.columns > panel.chunk:
             writer.line(f"columns = min({panel.chunk}, {panel.columns} - {inner(start)})")
@@ -182,9 +186,9 @@ class _Load:
         total = panel.num_slabs * depth.tile
         source = self._source(self.start, self.columns, times(self.slab, depth.tile), total)
         shape = tuple_text(panel.num_slabs, depth.tile)
-        self.writer.line(f"slabs = {source}.reshape_dim(0, {shape})")
+        source += f".reshape_dim(0, {shape}).permute((1, 0, 2))"
         target = f"{panel.name}[:, {self.chunk}, :, {into}]"
-        call(self.writer, "nisa.dma_copy", f"dst={target}", "src=slabs.permute((1, 0, 2))")
+        call(self.writer, "nisa.dma_copy", f"dst={target}", f"src={source}")
 
     def by_dma_transpose(self) -> None:
         """One transposing DMA per slab."""
@@ -244,10 +248,9 @@ class _Load:
         f_start = plus(self.start, stage.within)
         source = self._source(f_start, height, self._k(stage.first_slab), width)
         shape = tuple_text(rows, tiles, width) if tiles > 1 else tuple_text(rows, width)
-        writer.line(f"stage = nl.ndarray({shape}, nl.{panel.dtype}, buffer=nl.sbuf)")
+        allocate(writer, "stage", shape, panel.dtype, "sbuf")
         if tiles > 1:
-            writer.line(f"row_tiles = {source}.reshape_dim(0, ({tiles}, {panel.row_tile}))")
-            source = "row_tiles.permute((1, 0, 2))"
+            source += f".reshape_dim(0, ({tiles}, {panel.row_tile})).permute((1, 0, 2))"
         call(writer, "nisa.dma_copy", "dst=stage", f"src={source}")
         slot = power_of_two_at_least(panel.row_tile)
         slot_bytes = slot * dtypes.itemsize(panel.dtype)
@@ -263,7 +266,7 @@ class _Load:
                 writer.line(f"taken = min({most}, {stage.slabs} - {first})")
                 taken = "taken"
             shape = tuple_text(deep, most, tiles, slot)
-            writer.line(f"turned = nl.ndarray({shape}, nl.{panel.dtype}, buffer=nl.psum)")
+            allocate(writer, "turned", shape, panel.dtype, "psum")
             kept = window("0", rows, slot)
             with loop(writer, "k", taken) as k, loop(writer, "t", tiles) as t:
                 columns = window(times(plus(first, k), depth.tile), deep, width)

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 #: An index that selects everything.
 _WHOLE = re.compile(r"\[:(, :)*\]")
+#: A name, or a sum in parentheses, times a number.
+_PRODUCT = re.compile(r"(\w+|\([^()]*\)) \* (\d+)")
 #: A tile may be this much narrower than the partition count if that makes all tiles equal.
 _EVEN_TILE_ALLOWANCE = 1.25
 #: Longest call printed on one line; loops indent it further.
-_LINE_LENGTH = 76
+_LINE_LENGTH = 68
 
 
 class Writer(Protocol):
@@ -162,6 +164,9 @@ def times(index: str, size: int | str) -> str:
     """Text of index * size."""
     if index == "0" or size == 0:
         return "0"
+    factor = _PRODUCT.fullmatch(index)
+    if factor and isinstance(size, int):
+        return f"{factor[1]} * {int(factor[2]) * size}"
     return index if size == 1 else f"{inner(index)} * {size}"
 
 
@@ -194,6 +199,11 @@ def store(writer: Writer, limits: CoreLimits, target: str, source: str) -> None:
     call(writer, "nisa.dma_copy", f"dst={target}", f"src={source}", *hardware)
 
 
+def allocate(writer: Writer, name: str, shape: str, dtype: str, space: str) -> None:
+    """`name = nl.ndarray(shape, nl.dtype, buffer=nl.space)`."""
+    call(writer, f"{name} = nl.ndarray", shape, f"nl.{dtype}", f"buffer=nl.{space}")
+
+
 def call(writer: Writer, function: str, *arguments: str) -> None:
     """`function(arguments)`, one argument a line where one line would be too long."""
     arguments = tuple(_WHOLE.sub("", argument) for argument in arguments)
@@ -204,5 +214,19 @@ def call(writer: Writer, function: str, *arguments: str) -> None:
     writer.line(f"{function}(")
     with writer.indent():
         for argument in arguments:
-            writer.line(f"{argument},")
+            _write_argument(writer, argument)
     writer.line(")")
+
+
+def _write_argument(writer: Writer, argument: str) -> None:
+    """One argument; the views of a long one each on a line of their own."""
+    links = [argument] if len(argument) <= _LINE_LENGTH else argument.split("].", 1)
+    if len(links) == 1:
+        writer.line(f"{argument},")
+        return
+    writer.line(f"{links[0]}]")
+    views = links[1].replace(").", ")\n.").split("\n.")
+    with writer.indent():
+        for view in views[:-1]:
+            writer.line(f".{view}")
+        writer.line(f".{views[-1]},")
