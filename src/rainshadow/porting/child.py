@@ -8,12 +8,14 @@ directory, `__main__`.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import platform
 import runpy
 import signal
 import sys
+import threading
 import time
 import traceback
 from dataclasses import dataclass, replace
@@ -197,8 +199,20 @@ def main() -> int:
     return run(order).exit_code
 
 
+def leave(code: int) -> None:
+    """End the process as the interpreter does, but without taking torch's threads apart.
+
+    An interrupted backward leaves a thread that torch cannot join; it would abort with a message.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
     # The script under test owns `__main__` from here on; nothing else of this module is there.
-    from rainshadow.porting.child import main as child_main
+    from rainshadow.porting import child
 
-    sys.exit(child_main())
+    child.leave(child.main())

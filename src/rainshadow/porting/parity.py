@@ -91,7 +91,8 @@ def compare(chip: RunRecord, reference: RunRecord) -> Parity:
     steps = min(len(losses), len(expected))
     losses, expected = losses[:steps], expected[:steps]
     loss_error = [_relative(a, b) for a, b in zip(losses, expected, strict=True)]
-    gradients = compare_gradients(chip.gradients, reference.gradients)
+    recorded = chip.gradients and reference.gradients
+    gradients = compare_gradients(chip.gradients, reference.gradients) if recorded else []
     faults = _faults(chip, reference, loss_error, gradients, limits)
     return Parity(
         precision=chip.precision,
@@ -140,6 +141,8 @@ def _faults(
         faults.append("the script never called backward(): there is no loss to compare")
     elif chip.num_steps != reference.num_steps:
         faults.append(f"{chip.num_steps} steps on the chip, {reference.num_steps} on the CPU")
+    elif not (chip.gradients and reference.gradients):
+        faults.append("no gradient was recorded: is there an optimizer over the parameters?")
     worst = max(loss_error, default=0.0)
     if not worst <= limits.loss:
         step = loss_error.index(worst)

@@ -8,7 +8,7 @@ layout.py's.
 from __future__ import annotations
 
 import os
-import sys
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +27,8 @@ from rainshadow.sim.trace import Trace
 
 _PS_PER_S = 1e12
 _POLL_S = 0.05
+#: After one run has failed, how long the run on show may take to fail in the same way.
+_SAME_FAULT_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +209,7 @@ class _Runs:
                     self._start(*waiting.pop(0))
                 self._collect()
                 if any(record.partial for record in self._records.values()):
-                    self._stop()
+                    self._give_up()
                     break
                 time.sleep(_POLL_S)
         except KeyboardInterrupt:
@@ -251,12 +253,29 @@ class _Runs:
                 state = "ended" if not record.partial else record.status
                 self._progress(f"{name} run {state}: {record.num_steps} optimizer steps, "
                                f"{record.wall_s:.1f} s")  # fmt: skip
-                if record.partial and name != "bf16":
-                    sys.stderr.write(self._log(name).read_text(encoding="utf-8"))
+
+    def _give_up(self) -> None:
+        """A run has failed: end the others, and show why if the user has not seen it."""
+        until_s = time.monotonic() + _SAME_FAULT_S
+        while "bf16" in self._running and time.monotonic() < until_s:
+            time.sleep(_POLL_S)
+            self._collect()
+        seen = "bf16" in self._records and self._records["bf16"].partial
+        for name, record in self._records.items():
+            if record.partial and name != "bf16" and not seen:
+                self._output.write(self._log(name).read_text(encoding="utf-8"))
+        self._stop()
 
     def _stop(self) -> None:
-        for name, run in self._running.items():
-            self._records[name] = run.stop()
+        """Interrupt what runs; a second Ctrl-C must not keep a run from writing its record."""
+        if not self._running:
+            return
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            for name, run in self._running.items():
+                self._records[name] = run.stop()
+        finally:
+            signal.signal(signal.SIGINT, before)
         self._running.clear()
 
     def _never_ran(self, target: str, precision: str) -> RunRecord:
