@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._dynamo import trace_rules
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.backends.registry import list_backends, register_backend
 from torch.fx import GraphModule
@@ -59,19 +60,22 @@ def _compiler(name: str, phase: Phase | None) -> Callable[..., Any]:
 
 
 def root_name(module: GraphModule) -> str:
-    """The class of the outermost module that the graph's nodes belong to, in snake case."""
-    for node in module.graph.nodes:
-        stack = node.meta.get("nn_module_stack")
-        if stack:
-            _, kind = next(iter(stack.values()))
-            text = kind if isinstance(kind, str) else kind.__name__
-            words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text.rsplit(".", 1)[-1])
-            return re.sub(r"\W", "_", words).lower()
-    return "graph"
+    """What was compiled, in snake case: the class whose forward it is, or the function's name."""
+    from torch._dynamo.symbolic_convert import InstructionTranslator
+
+    try:
+        qualified = InstructionTranslator.current_tx().f_code.co_qualname
+    except (AttributeError, RuntimeError):
+        return "graph"
+    parts = [part for part in qualified.split(".") if part not in ("<locals>", "forward")]
+    name = parts[-1] if parts else "graph"
+    return re.sub(r"\W", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).strip("_").lower()
 
 
 def register() -> None:
     """Make the backend known to torch.compile under its names."""
+    # Device kernels are Python: between captured graphs Dynamo sees their frames, and must not look.
+    trace_rules.add("rainshadow")
     known = list_backends(exclude_tags=())
     for name in (BACKEND, ALIAS):
         if name not in known:

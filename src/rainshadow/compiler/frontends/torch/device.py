@@ -177,6 +177,7 @@ def _mend_storages() -> None:
     torch allocates them in C++, from an allocator a Python backend cannot provide.
     """
     original_clone = torch.UntypedStorage.clone
+    original_to = torch.UntypedStorage.to
 
     def clone(self: torch.UntypedStorage) -> torch.UntypedStorage:
         if self.device.type != DEVICE_TYPE:
@@ -192,7 +193,15 @@ def _mend_storages() -> None:
         source = torch.empty((0,), dtype=torch.uint8, device="cpu").set_(self)
         return transfers.to_device(source).untyped_storage()
 
+    def to(
+        self: torch.UntypedStorage, *, device: Any, non_blocking: bool = False
+    ) -> torch.UntypedStorage:
+        if torch.device(device).type == DEVICE_TYPE:
+            return to_device(self)
+        return original_to(self, device=device, non_blocking=non_blocking)
+
     torch.UntypedStorage.clone = clone  # type: ignore[method-assign]
+    torch.UntypedStorage.to = to  # type: ignore[method-assign]
     setattr(torch.UntypedStorage, DEVICE_TYPE, to_device)
 
 

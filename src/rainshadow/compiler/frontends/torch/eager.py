@@ -114,6 +114,7 @@ _cache: dict[Any, Compiled | str] = {}
 _families: dict[Any, Family] = {}
 
 
+@torch._dynamo.disable  # Dynamo would try to compile the simulator between two captured graphs
 def run(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Execute one operator on device tensors.
 
@@ -195,7 +196,12 @@ def _compile(op: Any, leaves: list[Any], spec: TreeSpec, floats: tuple[int, ...]
     line = calling_line()
     for node in module.graph.nodes:
         node.meta["rainshadow_source"] = line
-    graph = DeviceGraph(module, operator_name(op), updates=tracer.updates)
+    graph = DeviceGraph(
+        module,
+        operator_name(op),
+        updates=tracer.updates,
+        differentiable=op.namespace == "rainshadow",
+    )
     return Compiled(graph, inputs, tracer.result_spec, tracer.returns)
 
 

@@ -86,7 +86,8 @@ class DeviceGraph:
     """A captured graph, compiled on its first call and run with device tensors.
 
     updates: output number -> input number: that output is written into that input and not
-    returned. phase: of its launches; None asks autograd and the optimizer hooks at each call.
+    returned. phase: of its launches; None asks autograd and the optimizer hooks at each call,
+    with `differentiable` as `eager_phase` takes it.
     """
 
     def __init__(
@@ -95,10 +96,12 @@ class DeviceGraph:
         name: str,
         phase: Phase | None = None,
         updates: dict[int, int] | None = None,
+        differentiable: bool = False,
     ) -> None:
         self.module = module
         self.name = name
         self.phase: Phase | None = phase
+        self.differentiable = differentiable
         graph = module.graph
         self.placeholders = [node for node in graph.nodes if node.op == "placeholder"]
         self.outputs: list[Any] = _output_list(graph)
@@ -106,7 +109,8 @@ class DeviceGraph:
         self.num_returned = len(self.outputs) - len(updates or {})
         self._strip_copies()
         self.constants = self._take_constants()
-        self.steps: list[KernelStep | HostStep] | None = None
+        #: strides of the inputs -> plan: kernels are compiled for one layout of their inputs
+        self.plans: dict[Any, list[KernelStep | HostStep]] = {}
 
     def _take_constants(self) -> dict[Node, torch.Tensor]:
         """Tensors that tracing found in closures, moved to the device."""
@@ -136,11 +140,15 @@ class DeviceGraph:
         """Values of the outputs that are not updates, in order."""
         values: dict[Node, Any] = dict(zip(self.placeholders, inputs, strict=True))
         values.update(self.constants)
-        if self.steps is None:
-            self.steps = plan(self)
-        phase = self.phase or eager_phase()
+        layout = tuple(value.stride() for value in inputs if isinstance(value, torch.Tensor))
+        steps = self.plans.get(layout)
+        if steps is None:
+            for node in self.placeholders:
+                node.meta["val"] = layout_of(values[node])
+            steps = self.plans[layout] = plan(self)
+        phase = self.phase or eager_phase(self.differentiable)
         with torch._C._ExcludeDispatchKeyGuard(_QUIET_KEYS), torch._C.DisableTorchFunction():
-            for step in self.steps:
+            for step in steps:
                 if isinstance(step, KernelStep):
                     _run_kernel(step, values, phase)
                 else:
@@ -151,6 +159,13 @@ class DeviceGraph:
                 _write_back(_value(output, values), values[placeholder])
             returned = self.outputs[: self.num_returned]
             return [_value(out, values) if isinstance(out, Node) else out for out in returned]
+
+
+def layout_of(value: Any) -> Any:
+    """Shape, strides and dtype of a tensor, without its data or offset."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
 
 
 def _output_list(graph: Graph) -> list[Any]:
@@ -312,6 +327,11 @@ def extract(
             inputs.append(node)
             placeholder = Graph.placeholder(part, node.name)
             placeholder.meta = dict(node.meta)
+            if node.op == "call_function":  # made by another part: kernels write row-major
+                value = node.meta["val"]
+                placeholder.meta["val"] = torch.empty(
+                    value.shape, dtype=value.dtype, device="meta"
+                )
             copies[node] = placeholder
         return copies[node]
 

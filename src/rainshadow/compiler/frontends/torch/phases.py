@@ -13,6 +13,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from rainshadow.compiler.frontends.torch.storage import is_device_tensor
 from rainshadow.compiler.session import Phase, current_session
 
 STEP_START = "optimizer step start"
@@ -20,21 +21,29 @@ STEP_END = "optimizer step end"
 _inside_step = 0
 
 
-def eager_phase() -> Phase:
+def eager_phase(differentiable: bool = False) -> Phase:
     """The phase an operator issued now belongs to.
 
     Outside backward and the optimizer, operators that record gradients are the forward; the rest
-    (clipping, scaling, evaluation) is "other".
+    (clipping, scaling, evaluation) is "other". differentiable: the operator is one that autograd
+    calls with gradients switched off.
     """
     if torch._C._current_graph_task_id() != -1:
         return "backward"
     if _inside_step:
         return "optimizer"
-    return "forward" if torch.is_grad_enabled() else "other"
+    return "forward" if torch.is_grad_enabled() or differentiable else "other"
+
+
+def _is_ours(optimizer: Any) -> bool:
+    groups = optimizer.param_groups
+    return any(is_device_tensor(parameter) for group in groups for parameter in group["params"])
 
 
 def _before(optimizer: Any, args: Any, kwargs: Any) -> None:
     global _inside_step
+    if not _is_ours(optimizer):
+        return
     if _inside_step == 0:
         current_session().mark(STEP_START)
     _inside_step += 1
@@ -42,6 +51,8 @@ def _before(optimizer: Any, args: Any, kwargs: Any) -> None:
 
 def _after(optimizer: Any, args: Any, kwargs: Any) -> None:
     global _inside_step
+    if not _is_ours(optimizer):
+        return
     _inside_step -= 1
     if _inside_step == 0:
         current_session().mark(STEP_END)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ _set_storage = torch.ops.aten.set_.source_Storage_storage_offset.redispatch
 class HbmBlock:
     """One allocation: its host memory (None when a session runs without data) and its size."""
 
-    __slots__ = ("host", "meter", "nbytes")
+    __slots__ = ("__weakref__", "host", "meter", "nbytes")
 
     def __init__(self, host: torch.UntypedStorage | None, nbytes: int) -> None:
         session = current_session()
@@ -51,9 +52,18 @@ def device() -> torch.device:
     return torch.device(DEVICE_TYPE, 0)
 
 
+#: Address -> allocation, for storages that torch makes itself over device memory.
+_BLOCKS: WeakValueDictionary[int, HbmBlock] = WeakValueDictionary()
+
+
 def block_of(tensor: torch.Tensor) -> HbmBlock:
     """The allocation behind a device tensor."""
-    return tensor.untyped_storage()._rainshadow_block  # type: ignore[attr-defined]
+    storage: Any = tensor.untyped_storage()
+    try:
+        return storage._rainshadow_block
+    except AttributeError:
+        storage._rainshadow_block = block = _BLOCKS[storage.data_ptr()]
+        return block
 
 
 def device_storage(host: torch.UntypedStorage | None, nbytes: int) -> torch.UntypedStorage:
@@ -62,6 +72,8 @@ def device_storage(host: torch.UntypedStorage | None, nbytes: int) -> torch.Unty
     pointer = 0 if host is None else host.data_ptr()
     storage = torch._C._construct_storage_from_data_pointer(pointer, device(), nbytes)
     storage._rainshadow_block = block
+    if pointer:
+        _BLOCKS[pointer] = block
     return storage
 
 
