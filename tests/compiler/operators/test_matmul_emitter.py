@@ -181,16 +181,21 @@ def test_few_large_instructions(rng):
         (4096, 11008, 2048, (True, True)),
     ],
 )
-def test_llama_layer_fits(m, n, k, k_major):
+@pytest.mark.parametrize("weights", ["bfloat16", "float32"])
+def test_llama_layer_fits(m, n, k, k_major, weights):
     """7B Llama sizes without data: within SBUF and PSUM, every multiplication counted."""
     spec = matmul_spec(
         m, n, k, a_k_major=k_major[0], b_k_major=k_major[1], hbm="bfloat16",
         compute_dtype="bfloat16",
     )  # fmt: skip
+    spec = replace(spec, b=replace(spec.b, dtype=weights))
     writer = Lines()
     emit_matmul(spec, writer)
-    shapes = [(k, m) if k_major[0] else (m, k), (k, n) if k_major[1] else (n, k)]
-    arguments = [Shape(shape, "bfloat16") for shape in shapes] + [Shape((m, n), "float32")]
+    arguments = [
+        Shape((k, m) if k_major[0] else (m, k), "bfloat16"),
+        Shape((k, n) if k_major[1] else (n, k), weights),
+        Shape((m, n), "float32"),
+    ]
     trace = run_emitted(writer, spec.name, *arguments, data="none").trace
     flops = [signature.flops for signature in trace.signatures]
     assert sum(flops[i] for i in trace.signature) == 2 * m * n * k

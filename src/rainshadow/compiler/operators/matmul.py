@@ -232,23 +232,14 @@ def plan_matmul(spec: MatmulSpec) -> MatmulPlan:
     limits = spec.limits
     rows = split_axis(spec.m, limits.stationary_max)
     depth = split_axis(spec.k, limits.partitions)
-    tiles_per_chunk = min(rows.count, max(1, limits.moving_max // rows.tile))
     moving = min(spec.n, limits.moving_max)
+    widest = min(rows.count, max(1, limits.moving_max // rows.tile))
+    widths = [width for width in (widest, widest // 2, widest // 4) if width]
+    choices = [_extents(spec, rows, depth, width, moving) for width in widths]
+    extents, blocks = choose_blocks(choices, limits.sbuf_bytes - _working_bytes(spec))
+    tiles_per_chunk = widths[choices.index(extents)]
     a_chunk = tiles_per_chunk * rows.tile
-    a_chunks, b_chunks = -(-rows.count // tiles_per_chunk), -(-spec.n // moving)
-    item = dtypes.itemsize(spec.compute_dtype)
-    extents = Extents(
-        a_chunks=a_chunks,
-        b_chunks=b_chunks,
-        slabs=depth.count,
-        batch=spec.batch,
-        a_chunk_bytes=a_chunk * item,
-        b_chunk_bytes=moving * item,
-        sum_bytes=tiles_per_chunk * moving * 4,
-        a_turned=not spec.a.k_major,
-        b_turned=not spec.b.k_major,
-    )
-    blocks = choose_blocks(extents, limits.sbuf_bytes - _working_bytes(spec))
+    a_chunks, b_chunks = extents.a_chunks, extents.b_chunks
 
     def panel(operand: MatmulOperand, columns: int, chunk: int, chunks: int, buffers: int) -> Panel:
         row_tile = rows.tile if operand is spec.a else split_axis(chunk, limits.partitions).tile
@@ -275,6 +266,24 @@ def plan_matmul(spec: MatmulSpec) -> MatmulPlan:
         a=panel(spec.a, spec.m, a_chunk, blocks.a_chunks, blocks.a_buffers),
         b=panel(spec.b, spec.n, moving, blocks.b_chunks, blocks.b_buffers),
         **_accumulator(spec, rows, row_tiles, blocks.b_chunks, moving),
+    )
+
+
+def _extents(
+    spec: MatmulSpec, rows: Tiling, depth: Tiling, tiles_per_chunk: int, moving: int
+) -> Extents:
+    """The problem with chunks of A of `tiles_per_chunk` row tiles."""
+    item = dtypes.itemsize(spec.compute_dtype)
+    return Extents(
+        a_chunks=-(-rows.count // tiles_per_chunk),
+        b_chunks=-(-spec.n // moving),
+        slabs=depth.count,
+        batch=spec.batch,
+        a_chunk_bytes=tiles_per_chunk * rows.tile * item,
+        b_chunk_bytes=moving * item,
+        sum_bytes=tiles_per_chunk * moving * 4,
+        a_turned=not spec.a.k_major,
+        b_turned=not spec.b.k_major,
     )
 
 

@@ -5,7 +5,7 @@ How the blocks are loaded and multiplied is left to `panels` and `matmul`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rainshadow.errors import InputError
@@ -54,6 +54,8 @@ class Extents:
 
 #: Loading a turned operand again costs its transposes again; counted like its bytes once more.
 _TURN_WEIGHT = 2
+#: VectorE adds to partial sums about as fast as HBM delivers, but beside it.
+_SUM_WEIGHT = 0.5
 
 
 def _divisors(value: int) -> list[int]:
@@ -105,29 +107,44 @@ def _traffic(extents: Extents, blocks: Blocks) -> float:
     panels += b * (_TURN_WEIGHT if extents.b_turned else 1)
     if not blocks.sums:
         return panels
-    # Every block of K is added to the partial sums by VectorE, about as fast as HBM delivers.
-    return panels + extents.slabs // blocks.slabs * extents.total_sum_bytes
+    return panels + _SUM_WEIGHT * (extents.slabs // blocks.slabs) * extents.total_sum_bytes
 
 
-def choose_blocks(extents: Extents, budget_bytes: int) -> Blocks:
+def needed_bytes(extents: Extents, blocks: Blocks) -> int:
+    """The footprint and as much again as the largest panel.
+
+    Tiles get their addresses when they are first used, so that smaller ones split the free
+    space; a panel finds a place for certain only where there is room to spare.
+    """
+    largest = blocks.slabs * max(
+        blocks.a_chunks * extents.a_chunk_bytes, blocks.b_chunks * extents.b_chunk_bytes
+    )
+    return footprint_bytes(extents, blocks) + largest
+
+
+def choose_blocks(choices: Sequence[Extents], budget_bytes: int) -> tuple[Extents, Blocks]:
     """The feasible blocks with the least traffic; ties go to fewer splits of K, then fewer blocks.
 
+    choices: the same problem in chunks of several widths.
     Errors: `InputError` if not even one chunk of each operand fits.
     """
-    best: tuple[tuple[float, ...], Blocks] | None = None
-    for blocks in _candidates(extents):
-        size = footprint_bytes(extents, blocks)
-        if size > budget_bytes:
-            continue
-        count = (extents.a_chunks // blocks.a_chunks) * (extents.b_chunks // blocks.b_chunks)
-        rank = (_traffic(extents, blocks), float(blocks.sums), -blocks.slabs, count, size)
-        if best is None or rank < best[0]:
-            best = (rank, blocks)
+    best: tuple[tuple[float, ...], Extents, Blocks] | None = None
+    for extents in choices:
+        for blocks in _candidates(extents):
+            size = needed_bytes(extents, blocks)
+            if size > budget_bytes:
+                continue
+            count = (extents.a_chunks // blocks.a_chunks) * (extents.b_chunks // blocks.b_chunks)
+            traffic = _traffic(extents, blocks)
+            rank = (traffic, float(blocks.sums), -blocks.slabs, count, size)
+            if best is None or rank < best[0]:
+                best = (rank, extents, blocks)
     if best is None:
-        smallest = extents.a_chunk_bytes + extents.b_chunk_bytes
+        extents = choices[-1]
+        smallest = needed_bytes(extents, _blocks(extents, 1, 1, 1, a_outer=True))
         raise InputError(
-            f"matmul panels need {2 * smallest} bytes of SBUF per partition",
+            f"matmul panels need {smallest} bytes of SBUF per partition",
             allowed=f"{budget_bytes} bytes",
             fix="give the matmul more of SBUF",
         )
-    return best[1]
+    return best[1], best[2]
