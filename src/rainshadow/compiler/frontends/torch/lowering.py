@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 
-from rainshadow.compiler.session import Phase
+from rainshadow.compiler.build import CompiledKernel, compile_graph
+from rainshadow.compiler.frontends.torch.importer import import_part, unsupported
+from rainshadow.compiler.session import Phase, current_session
+from rainshadow.isa.strides import contiguous_strides
+from rainshadow.machine import Chip
+from rainshadow.nki import Run, Shape
+from rainshadow.sim.options import SimOptions
 
-
-def unsupported(node: Node) -> str | None:
-    """Why a node has no kernel; None if it has one."""
-    return None
+__all__ = ["PartProgram", "compile_part", "is_elementwise", "unsupported"]
 
 
 def is_elementwise(nodes: Iterable[Node]) -> bool:
@@ -33,29 +37,46 @@ _ALSO_ELEMENTWISE = frozenset({
 })  # fmt: skip
 
 
-class _Interpreted:
-    """TEMPORARY: runs a part on the CPU until the builder lands."""
+class PartProgram:
+    """A part of a captured graph; compiled at its first run, when strides are known."""
 
     def __init__(self, part: GraphModule, name: str) -> None:
-        self.part, self.name, self.source = part, name, ""
+        self.part = part
+        self.name = name
+        self._compiled: dict[Any, CompiledKernel] = {}
 
-    def run(self, arrays, outs=None, *, chip, options):
-        from types import SimpleNamespace
-        from rainshadow.nki.kernel import torch_from_numpy
-        part = self.part
-        ins = [torch_from_numpy(a) for a in arrays]
-        class I(torch.fx.Interpreter):
-            def call_function(self, target, args, kwargs):
-                kwargs = dict(kwargs)
-                if "device" in kwargs: kwargs["device"] = torch.device("cpu")
-                if target in (aten.view.default, aten._unsafe_view.default): target = aten.reshape.default
-                return target(*args, **kwargs)
-        with torch.no_grad():
-            res = I(part).run(*ins)
-        for o, r in zip(outs, res):
-            torch_from_numpy(o).copy_(r)
-        return SimpleNamespace(outputs=outs, trace=None)
+    @property
+    def source(self) -> str:
+        """NKI source of every variant compiled so far."""
+        return "\n".join(kernel.source for kernel in self._compiled.values())
+
+    def run(
+        self,
+        arrays: Sequence[Any],
+        outs: Sequence[Any] | None = None,
+        *,
+        chip: Chip,
+        options: SimOptions,
+    ) -> Run:
+        """Execute once; see `compiler.build.CompiledKernel.run`."""
+        strides = tuple(_strides(value) for value in arrays)
+        key = (chip.name, strides)
+        if key not in self._compiled:
+            graph = import_part(self.part, self.name, strides)
+            folder = current_session().options.kernels_folder
+            self._compiled[key] = compile_graph(graph, chip, folder)
+        return self._compiled[key].run(arrays, outs or [], chip=chip, options=options)
+
+
+def _strides(value: Any) -> tuple[int, ...]:
+    if isinstance(value, Shape):
+        return contiguous_strides(value.shape)
+    return tuple(step // value.itemsize for step in value.strides)
 
 
 def compile_part(part: GraphModule, name: str, phase: Phase | None) -> Any:
-    return _Interpreted(part, name)
+    """A program for a part of a graph. name: of its kernel; phase: where it belongs, if known."""
+    return PartProgram(part, _KERNEL_NAME.sub("_", name).strip("_"))
+
+
+_KERNEL_NAME = re.compile(r"\W+")

@@ -1,0 +1,178 @@
+"""Knows which instructions compute each elementwise function on tiles.
+
+Tiles are [rows, group, columns] (full), [rows, group] (one value per row) or [rows, 1] (one
+value for all). Loops, loads and stores are left to `rowwise`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rainshadow.compiler.operators.tiling import Writer
+from rainshadow.errors import NotModelled
+
+#: Functions of two operands -> nl operator.
+BINARY = {
+    name: name
+    for name in (
+        "add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "equal",
+        "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and",
+        "logical_or", "logical_xor", "fmod", "mod",
+    )
+}  # fmt: skip
+
+#: Functions of one operand -> ScalarE activation.
+ACTIVATION = {
+    name: name
+    for name in (
+        "exp", "log", "sqrt", "rsqrt", "tanh", "sigmoid", "gelu", "gelu_apprx_tanh", "silu", "erf",
+        "square", "relu", "abs", "sin", "cos", "sign", "gelu_dx", "silu_dx", "softplus",
+    )
+}  # fmt: skip
+
+#: Functions of one operand -> (nl operator, number): tensor op number.
+WITH_NUMBER = {"negative": ("multiply", -1.0), "logical_not": ("equal", 0.0)}
+
+PREDICATE_DTYPE = "uint8"
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A tile in emitted source. kind: "full", "column", "vector" or "one"; dtype: its elements.
+
+    name: of the SBUF tile; a vector is [128, columns], a one [128, 1], both alike in each
+    partition.
+    """
+
+    name: str
+    kind: str
+    dtype: str
+
+
+Source = Tile | float | int
+
+
+def supports(fn: str) -> bool:
+    """True if `emit_map` can print the function."""
+    return fn in BINARY or fn in ACTIVATION or fn in WITH_NUMBER or fn in _SPECIAL
+
+
+_SPECIAL = ("copy", "reciprocal", "where", "fill")
+
+
+class MapEmitter:
+    """Prints instructions for maps inside one loop body.
+
+    group: rows that share a partition; shapes of full and column tiles are given as source text.
+    """
+
+    def __init__(self, writer: Writer, group: int, columns: str) -> None:
+        self.writer = writer
+        self.group = group
+        self.columns = columns
+
+    def allocate(self, name: str, kind: str, dtype: str) -> Tile:
+        """A new tile of the loop body's rows."""
+        shape = (
+            f"(rows, {self.group}, {self.columns})" if kind == "full" else f"(rows, {self.group})"
+        )
+        self.writer.line(f"{name} = nl.ndarray({shape}, nl.{dtype}, buffer=nl.sbuf)")
+        return Tile(name, kind, dtype)
+
+    def emit(self, fn: str, out: Tile, operands: list[Source]) -> None:
+        """out = fn(operands)."""
+        if fn in BINARY:
+            self._binary(BINARY[fn], out, operands[0], operands[1])
+        elif fn in ACTIVATION:
+            data = self._spread(operands[0], out)
+            self.writer.line(
+                f"nisa.activation(dst={out.name}, op=nl.{ACTIVATION[fn]}, data={data})"
+            )
+        elif fn in WITH_NUMBER:
+            operator, number = WITH_NUMBER[fn]
+            self._binary(operator, out, operands[0], number)
+        elif fn == "copy":
+            self._copy(out, operands[0])
+        elif fn == "fill":
+            self.writer.line(f"nisa.memset(dst={out.name}, value={operands[0]!r})")
+        elif fn == "reciprocal":
+            data = self._spread(operands[0], out)
+            self.writer.line(f"nisa.reciprocal(dst={out.name}, data={data})")
+        elif fn == "where":
+            self._where(out, *operands)
+        else:
+            raise NotModelled(
+                f"elementwise function {fn!r}", fix="add it to operators/elementwise.py"
+            )
+
+    def _binary(self, operator: str, out: Tile, left: Source, right: Source) -> None:
+        if not isinstance(left, Tile):
+            self._with_scalar(operator, out, right, left, reverse=True)
+        elif self._is_scalar(right, out):
+            self._with_scalar(operator, out, left, right, reverse=False)
+        elif self._is_scalar(left, out) and isinstance(right, Tile):
+            self._with_scalar(operator, out, right, left, reverse=True)
+        else:
+            a, b = self._spread(left, out), self._spread(right, out)
+            self.writer.line(
+                f"nisa.tensor_tensor(dst={out.name}, data1={a}, data2={b}, op=nl.{operator})"
+            )
+
+    def _is_scalar(self, source: Source, out: Tile) -> bool:
+        """Numbers, and float32 tiles with one value per partition, are scalar operands."""
+        if not isinstance(source, Tile):
+            return True
+        single = source.kind == "one" or (
+            source.kind == "column" and out.kind == "full" and self.group == 1
+        )
+        return single and source.dtype == "float32"
+
+    def _with_scalar(
+        self, operator: str, out: Tile, data: Source, scalar: Source, *, reverse: bool
+    ) -> None:
+        if not isinstance(data, Tile):
+            # Two numbers: only where a graph was not folded.
+            self.writer.line(f"nisa.memset(dst={out.name}, value={data!r})")
+            data = out
+        operand = f"{scalar.name}[0:rows]" if isinstance(scalar, Tile) else repr(scalar)
+        flag = ", reverse0=True" if reverse else ""
+        self.writer.line(
+            f"nisa.tensor_scalar(dst={out.name}, data={self._spread(data, out)}, "
+            f"op0=nl.{operator}, operand0={operand}{flag})"
+        )
+
+    def _spread(self, source: Source, out: Tile) -> str:
+        """Source text of an operand with out's shape."""
+        assert isinstance(source, Tile), "numbers are scalar operands"
+        if source.kind == out.kind:
+            return source.name
+        if source.kind == "column":
+            return f"{source.name}.expand_dim(2).broadcast(2, {self.columns})"
+        if source.kind == "vector":
+            view = f"{source.name}[0:rows]"
+            return f"{view}.expand_dim(1).broadcast(1, {self.group})"
+        if out.kind == "column":
+            return f"{source.name}[0:rows].broadcast(1, {self.group})"
+        inner = f"{source.name}[0:rows].broadcast(1, {self.columns})"
+        return f"{inner}.expand_dim(1).broadcast(1, {self.group})"
+
+    def _copy(self, out: Tile, source: Source) -> None:
+        if isinstance(source, Tile):
+            self.writer.line(f"nisa.tensor_copy(dst={out.name}, src={self._spread(source, out)})")
+        else:
+            self.writer.line(f"nisa.memset(dst={out.name}, value={source!r})")
+
+    def _where(self, out: Tile, condition: Source, chosen: Source, other: Source) -> None:
+        self._copy(out, other)
+        predicate = self._spread(condition, out)
+        if isinstance(chosen, Tile) and chosen.dtype == out.dtype:
+            source = self._spread(chosen, out)
+        elif isinstance(chosen, Tile):
+            cast = self.allocate(f"{out.name}_chosen", out.kind, out.dtype)
+            self._copy(cast, chosen)
+            source = cast.name
+        else:
+            source = repr(chosen)
+        self.writer.line(
+            f"nisa.tensor_copy_predicated(dst={out.name}, src={source}, predicate={predicate})"
+        )

@@ -1,0 +1,36 @@
+"""Knows what a region is: the nodes that become one NKI function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rainshadow.compiler.graph import Node, Tensor, View
+from rainshadow.errors import SourceLine
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Region:
+    """nodes in order; kind: the operator file that prints it; rows, columns: its loop space.
+
+    outputs: tensors that are read outside the region.
+    """
+
+    name: str
+    kind: str
+    nodes: Sequence[Node]
+    outputs: Sequence[Tensor]
+    rows: int = 1
+    columns: int = 1
+
+    @property
+    def external_views(self) -> list[View]:
+        """Views of tensors made elsewhere, each once, in order of first use."""
+        made = {tensor for node in self.nodes for tensor in node.outputs}
+        seen = dict.fromkeys(v for node in self.nodes for v in node.views if v.root not in made)
+        return list(seen)
+
+    @property
+    def sources(self) -> list[SourceLine]:
+        """The user's lines, each once."""
+        return list(dict.fromkeys(node.source for node in self.nodes if node.source))
