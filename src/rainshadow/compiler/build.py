@@ -39,12 +39,16 @@ _NUMBER = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class CompiledKernel:
-    """An imported kernel. source: its file's text; kernel: the `@nki.jit` function."""
+    """An imported kernel. source: its file's text; kernel: the `@nki.jit` function.
+
+    output_shapes: of the HBM tensors it writes; the caller's arrays have the same elements.
+    """
 
     name: str
     source: str
     path: Path
     kernel: Any
+    output_shapes: tuple[tuple[int, ...], ...]
 
     def run(
         self,
@@ -60,7 +64,10 @@ class CompiledKernel:
         """
         border = _Border()
         arguments = [border.incoming(value) for value in arrays]
-        results = [border.outgoing(value) for value in outs]
+        results = [
+            border.outgoing(value, shape)
+            for value, shape in zip(outs, self.output_shapes, strict=True)
+        ]
         run = record(self.kernel, (*arguments, *results), chip=chip, options=options)
         border.deliver()
         return Run(list(outs), run.trace)
@@ -87,17 +94,17 @@ class _Border:
             return value.astype(np.float32)
         return value.view(np.uint8) if value.dtype == np.bool_ else value
 
-    def outgoing(self, value: Array | Shape) -> Array | Shape:
+    def outgoing(self, value: Array | Shape, shape: tuple[int, ...]) -> Array | Shape:
         """Where the kernel writes: the array itself, or a stand-in that `deliver` copies."""
         if isinstance(value, Shape):
-            return Shape(value.shape or (1,), _NARROW.get(value.dtype, value.dtype))
-        target = value.reshape(1) if value.ndim == 0 else value
+            return Shape(shape, _NARROW.get(value.dtype, value.dtype))
+        target = value.reshape(shape) if value.flags.c_contiguous else value
         narrow = {np.dtype(np.int64): np.int32, np.dtype(np.float64): np.float32}.get(target.dtype)
         if narrow is None and target.flags.c_contiguous:
             return target.view(np.uint8) if target.dtype == np.bool_ else target
         dtype = narrow or (np.uint8 if target.dtype == np.bool_ else target.dtype)
-        stand_in = np.empty(target.shape, dtype)
-        self.late.append((target, stand_in))
+        stand_in = np.empty(shape, dtype)
+        self.late.append((target, stand_in.reshape(target.shape)))
         return stand_in
 
     def deliver(self) -> None:
@@ -123,7 +130,8 @@ def compile_graph(graph: Graph, chip: Chip, folder: Path | None = None) -> Compi
         path = target / f"{graph.name}_{number}.py"
         number += 1
     path.write_text(source, "utf-8")
-    return CompiledKernel(graph.name, source, path, _import_kernel(path, graph.name))
+    shapes = tuple(view.root.shape or (1,) for view in graph.outputs)
+    return CompiledKernel(graph.name, source, path, _import_kernel(path, graph.name), shapes)
 
 
 _FOLDERS: list[tempfile.TemporaryDirectory[str]] = []

@@ -210,12 +210,17 @@ class GraphBuilder:
         self.source: SourceLine | None = None
         self.module = ""
         self._count: dict[str, int] = {}
+        self._taken: set[str] = set()
 
     def fresh(self, stem: str) -> str:
         """A name nothing else in the graph has."""
         number = self._count.get(stem, 0)
         self._count[stem] = number + 1
-        return stem if number == 0 else f"{stem}_{number}"
+        name = stem if number == 0 else f"{stem}_{number}"
+        if name in self._taken:
+            return self.fresh(stem)
+        self._taken.add(name)
+        return name
 
     def input(self, name: str, shape: Sequence[int], dtype: str, strides: Sequence[int]) -> View:
         tensor = Tensor(self.fresh(name), tuple(shape), dtype, tuple(strides))

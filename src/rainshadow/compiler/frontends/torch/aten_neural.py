@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
+from rainshadow.compiler.frontends.torch import attention  # noqa: F401 - defines its operators
 from rainshadow.compiler.frontends.torch.aten_table import meta_of, rule
 from rainshadow.compiler.graph import GraphBuilder, View
 

@@ -24,7 +24,7 @@ from rainshadow.compiler.frontends.torch.storage import (
     is_device_tensor,
 )
 from rainshadow.compiler.session import current_session
-from rainshadow.errors import SourceLine
+from rainshadow.errors import NotModelled, SourceLine
 
 Tensor = torch.Tensor
 
@@ -43,6 +43,12 @@ def run_node(node: Node, value: Callable[[Node], Any], reason: str) -> Any:
 def run_operator(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], reason: str) -> Any:
     """Execute an eager operator on the host; it may overwrite its arguments."""
     _note(op, args, kwargs, calling_line(), reason)
+    if current_session().options.data == "none" and torch.Tag.dynamic_output_shape in op.tags:
+        raise NotModelled(
+            f"{op} without data: the shape of its result depends on values",
+            where=calling_line(),
+            fix='run with data="full", or move this operator to the CPU',
+        )
     return _call(op, args, kwargs)
 
 

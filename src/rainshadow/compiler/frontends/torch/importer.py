@@ -96,9 +96,7 @@ def _module_path(node: Node) -> str:
     if not stack:
         return ""
     path = str(list(stack.values())[-1][0])
-    for prefix in ("L['self']", "self", "_orig_mod"):
-        path = path.removeprefix(prefix)
-    path = re.sub(r"\._modules|\['|'\]|_orig_mod", ".", path)
+    path = re.sub(r"^L\['\w+'\]|\._modules|\['|'\]|_orig_mod", ".", path)
     return re.sub(r"\W+", "_", path).strip("_")
 
 

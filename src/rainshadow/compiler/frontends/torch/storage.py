@@ -7,6 +7,7 @@ without a copy and views are ordinary strided views. What operators do is left t
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakValueDictionary
@@ -15,7 +16,6 @@ import numpy as np
 import torch
 
 from rainshadow.compiler.session import HbmMeter, current_session
-from rainshadow.nki import Shape
 from rainshadow.nki.kernel import numpy_from_torch
 
 DEVICE_TYPE = "rainshadow"
@@ -26,15 +26,16 @@ _set_storage = torch.ops.aten.set_.source_Storage_storage_offset.redispatch
 
 
 class HbmBlock:
-    """One allocation: its host memory (None when a session runs without data) and its size."""
+    """One allocation: its host memory and size. has_data: False if nothing is ever written."""
 
-    __slots__ = ("__weakref__", "host", "meter", "nbytes")
+    __slots__ = ("__weakref__", "has_data", "host", "meter", "nbytes")
 
-    def __init__(self, host: torch.UntypedStorage | None, nbytes: int) -> None:
+    def __init__(self, host: torch.UntypedStorage) -> None:
         session = current_session()
-        session.allocate(nbytes)
+        self.nbytes = host.nbytes()
+        session.allocate(self.nbytes)
         self.host = host
-        self.nbytes = nbytes
+        self.has_data = session.options.data == "full"
         self.meter: HbmMeter = session.hbm
 
     def __del__(self) -> None:
@@ -66,11 +67,11 @@ def block_of(tensor: torch.Tensor) -> HbmBlock:
         return block
 
 
-def device_storage(host: torch.UntypedStorage | None, nbytes: int) -> torch.UntypedStorage:
-    """A device storage over a CPU storage's bytes; over nothing when host is None."""
-    block = HbmBlock(host, nbytes)
-    pointer = 0 if host is None else host.data_ptr()
-    storage = torch._C._construct_storage_from_data_pointer(pointer, device(), nbytes)
+def device_storage(host: torch.UntypedStorage) -> torch.UntypedStorage:
+    """A device storage over a CPU storage's bytes."""
+    block = HbmBlock(host)
+    pointer = host.data_ptr()
+    storage = torch._C._construct_storage_from_data_pointer(pointer, device(), block.nbytes)
     storage._rainshadow_block = block
     if pointer:
         _BLOCKS[pointer] = block
@@ -102,8 +103,7 @@ def reset(
 
 def adopt(host: torch.Tensor) -> torch.Tensor:
     """A device tensor over a CPU tensor's memory, without a copy."""
-    memory = host.untyped_storage()
-    storage = device_storage(memory, memory.nbytes())
+    storage = device_storage(host.untyped_storage())
     return tensor_over(storage, host.dtype, host.shape, host.stride(), host.storage_offset())
 
 
@@ -115,11 +115,18 @@ def allocate(
     strides = tuple(stride) if stride is not None else contiguous_strides(extents)
     length = span(extents, strides)
     if current_session().options.data == "none":
-        return tensor_over(
-            device_storage(None, length * dtype.itemsize), dtype, extents, strides
-        )
-    host = torch.empty((length,), dtype=dtype, device="cpu").untyped_storage()
-    return tensor_over(device_storage(host, host.nbytes()), dtype, extents, strides)
+        host = _untouched_memory(length * dtype.itemsize)
+    else:
+        host = torch.empty((length,), dtype=dtype, device="cpu")
+    return tensor_over(device_storage(host.untyped_storage()), dtype, extents, strides)
+
+
+def _untouched_memory(nbytes: int) -> torch.Tensor:
+    """Zeros that cost address space only: pages nobody writes are never backed by memory."""
+    if nbytes == 0:
+        return torch.empty((0,), dtype=torch.uint8, device="cpu")
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+    return torch.frombuffer(mmap.mmap(-1, nbytes, flags=flags), dtype=torch.uint8)
 
 
 def contiguous_strides(size: Sequence[int]) -> tuple[int, ...]:
@@ -140,27 +147,15 @@ def span(size: Sequence[int], stride: Sequence[int]) -> int:
 
 def has_data(tensor: torch.Tensor) -> bool:
     """False for tensors allocated by a session that runs without data."""
-    return block_of(tensor).host is not None
+    return block_of(tensor).has_data
 
 
 def host_view(tensor: torch.Tensor) -> torch.Tensor:
-    """A CPU tensor over a device tensor's memory; fresh zeros where there is no data."""
-    memory = block_of(tensor).host
-    if memory is None:
-        return torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu")
+    """A CPU tensor over a device tensor's memory; it reads as zeros where there is no data."""
     view = torch.empty((0,), dtype=tensor.dtype, device="cpu")
-    return view.set_(memory, tensor.storage_offset(), tensor.shape, tensor.stride())
+    return view.set_(block_of(tensor).host, tensor.storage_offset(), tensor.shape, tensor.stride())
 
 
-def kernel_argument(tensor: torch.Tensor) -> np.ndarray[Any, Any] | Shape:
-    """What a kernel takes for a device tensor: a NumPy view of its memory, or its Shape."""
-    if block_of(tensor).host is None:
-        shape = tuple(tensor.shape) or (1,)
-        return Shape(shape, dtype_name(tensor.dtype))
+def kernel_argument(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    """What a kernel takes for a device tensor: a NumPy view of its memory."""
     return numpy_from_torch(host_view(tensor))
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """NKI's name of a torch dtype."""
-    name = str(dtype).removeprefix("torch.")
-    return "bool_" if name == "bool" else name

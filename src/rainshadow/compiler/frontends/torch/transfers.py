@@ -213,12 +213,8 @@ def _resize_(
         return reset(self, storage, self.storage_offset(), size, strides)
     grown = allocate((needed,), torch.uint8)
     if self.numel() and has_data(self):
-        kept = block_of(self).host
-        target = block_of(grown).host
-        assert kept is not None
-        assert target is not None
-        held = torch.empty((0,), dtype=torch.uint8, device="cpu").set_(target)
-        held[: kept.nbytes()] = torch.empty((0,), dtype=torch.uint8, device="cpu").set_(kept)
+        kept = torch.empty((0,), dtype=torch.uint8, device="cpu").set_(block_of(self).host)
+        host_view(grown)[: len(kept)] = kept
     return reset(self, grown.untyped_storage(), self.storage_offset(), size, strides)
 
 
@@ -244,7 +240,8 @@ def _set_tensor(self: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
 
 
 def _set_empty(self: torch.Tensor) -> torch.Tensor:
-    return reset(self, device_storage(None, 0), 0, (0,), (1,))
+    empty = torch.empty((0,), dtype=torch.uint8, device="cpu").untyped_storage()
+    return reset(self, device_storage(empty), 0, (0,), (1,))
 
 
 def to_device(host: torch.Tensor, kind: str = "host to device") -> torch.Tensor:
