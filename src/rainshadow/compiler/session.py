@@ -257,17 +257,18 @@ class Session:
             self.step += 1
 
     def allocate(self, nbytes: int) -> None:
-        """Count a device tensor's bytes.
+        """Count a device tensor's bytes; errors as `require_room`."""
+        self.require_room(nbytes)
+        self.hbm.allocate(nbytes)
 
-        Errors: `CapacityError` when HBM is full.
-        """
+    def require_room(self, nbytes: int) -> None:
+        """Errors: `CapacityError` when HBM has no room for so many bytes more."""
         if self.hbm.live_bytes + nbytes > self._capacity:
             raise CapacityError(
                 f"device tensor of {nbytes:,} bytes with {self.hbm.live_bytes:,} bytes in use",
                 allowed=f"{self._capacity:,} bytes of HBM on {self.chip.title}",
                 fix="make the batch or the model smaller, or shard it",
             )
-        self.hbm.allocate(nbytes)
 
     # -- queries -----------------------------------------------------------------------------
 

@@ -71,7 +71,31 @@ def decomposition_table() -> dict[Any, Callable[..., Any]]:
         if operator not in kept:
             table.setdefault(operator, rule)
     table.update(foreach_rules())
+    table.update(_ALLOCATIONS)
     return table
+
+
+def _zeros(size: Any, *_: Any, like: torch.Tensor, dtype: Any = None) -> torch.Tensor:
+    return torch.zeros(size, dtype=dtype or like.dtype, device=like.device)
+
+
+#: Allocations in a captured graph, whose values are overwritten: zeros, which are one operator.
+_ALLOCATIONS: dict[Any, Callable[..., Any]] = {
+    aten.new_empty_strided.default: lambda x, size, stride, dtype=None, **_: _zeros(
+        size, like=x, dtype=dtype
+    ),
+    aten.new_empty.default: lambda x, size, dtype=None, **_: _zeros(size, like=x, dtype=dtype),
+    aten.empty_like.default: lambda x, dtype=None, **_: _zeros(x.shape, like=x, dtype=dtype),
+    aten.empty.memory_format: lambda size, dtype=None, device=None, **_: torch.zeros(
+        size, dtype=dtype, device=device
+    ),
+    aten.empty_strided.default: lambda size, stride, dtype=None, device=None, **_: torch.zeros(
+        size, dtype=dtype, device=device
+    ),
+    aten.empty_permuted.default: lambda size, order, dtype=None, device=None, **_: torch.zeros(
+        size, dtype=dtype, device=device
+    ),
+}
 
 
 @cache

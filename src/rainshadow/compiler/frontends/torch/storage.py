@@ -114,7 +114,9 @@ def allocate(
     extents = tuple(int(extent) for extent in size)
     strides = tuple(stride) if stride is not None else contiguous_strides(extents)
     length = span(extents, strides)
-    if current_session().options.data == "none":
+    session = current_session()
+    session.require_room(length * dtype.itemsize)
+    if session.options.data == "none":
         host = _untouched_memory(length * dtype.itemsize)
     else:
         host = torch.empty((length,), dtype=dtype, device="cpu")
