@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from rainshadow.compiler.graph import Graph
+from rainshadow.compiler.operators.tiling import CoreLimits
 from rainshadow.compiler.passes.drop_unused import drop_unused
 from rainshadow.compiler.passes.fuse_regions import fuse_regions
 from rainshadow.compiler.passes.lay_out_operands import lay_out_operands
@@ -25,7 +26,6 @@ from rainshadow.errors import InputError
 from rainshadow.machine import Chip
 from rainshadow.nki import Run, Shape, record
 from rainshadow.nki.install import nki_names
-from rainshadow.compiler.operators.tiling import CoreLimits
 from rainshadow.sim.options import SimOptions
 
 Array = np.ndarray[Any, Any]

@@ -173,7 +173,7 @@ class Graph:
         for node in self.nodes:
             assert node.op in OPERATIONS, f"{self.name}: unknown operation {node.op}"
             for view in node.views:
-                assert view.root in known, f"{self.name}: {node.op} reads {view.root.name} too early"
+                assert view.root in known, f"{self.name}: {view.root.name} is read too early"
                 _assert_inside(view)
             known.update(node.outputs)
         for view in [*self.outputs, *(new for _, new in self.updates)]:
@@ -274,9 +274,7 @@ class GraphBuilder:
         assert copied is not None, "a contiguous view takes any shape of its size"
         return copied
 
-    def reduce(
-        self, fn: str, view: View, dims: Sequence[int], keepdim: bool, dtype: str
-    ) -> View:
+    def reduce(self, fn: str, view: View, dims: Sequence[int], keepdim: bool, dtype: str) -> View:
         """Reduce `dims` by add, maximum or minimum in float32."""
         ndim = len(view.shape)
         axes = sorted({d % ndim for d in dims}) if ndim else []
@@ -311,3 +309,8 @@ def broadcast_shape(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     ndim = max((len(shape) for shape in shapes), default=0)
     padded = [(1,) * (ndim - len(shape)) + shape for shape in shapes]
     return tuple(max(sizes) if min(sizes) else 0 for sizes in zip(*padded, strict=True))
+
+
+def space_of(shape: Sequence[int]) -> tuple[int, int]:
+    """(rows, columns) of an elementwise result: the last axis is the columns."""
+    return (math.prod(shape[:-1]), shape[-1]) if shape else (1, 1)

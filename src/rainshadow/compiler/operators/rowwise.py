@@ -83,15 +83,11 @@ class RowwiseEmitter:
             word = str(node.attrs.get("fn", node.op))
             if node.output in self.region.outputs:
                 kind = self.kinds[node.output]
-                self.stores[node.output] = self._parameter(
-                    f"{word}_out", kind, node.output.view()
-                )
+                self.stores[node.output] = self._parameter(f"{word}_out", kind, node.output.view())
             self.label[node.output] = self.names.fresh(word)
 
     def _parameter(self, name: str, kind: str, view: View) -> Parameter:
-        parameter = Parameter(
-            self.names.fresh(name), kind, self._arranged(kind, view)
-        )
+        parameter = Parameter(self.names.fresh(name), kind, self._arranged(kind, view))
         self.parameters.append(parameter)
         return parameter
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rainshadow.compiler.graph import Graph, Node, Tensor, View
-from rainshadow.compiler.passes.lay_out_operands import space_of
+from rainshadow.compiler.graph import Graph, Node, Tensor, View, space_of
 from rainshadow.compiler.region import Region
 
 _ROWWISE = ("map", "iota", "reduce")

@@ -6,10 +6,7 @@ matrices with one contiguous axis; gathers read whole tables. Attention takes an
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
-from rainshadow.compiler.graph import Graph, Node, Operand, Tensor, View
+from rainshadow.compiler.graph import Graph, Node, Operand, Tensor, View, space_of
 
 
 def lay_out_operands(graph: Graph) -> Graph:
@@ -34,11 +31,6 @@ def _copy(view: View, node: Node, nodes: list[Node], number: int) -> View:
     out = Tensor.new(f"{view.root.name}_copy{number}", view.shape, view.dtype)
     nodes.append(Node("copy", (view,), (out,), {}, node.source, node.module))
     return out.view()
-
-
-def space_of(shape: Sequence[int]) -> tuple[int, int]:
-    """(rows, columns) of an elementwise result: the last axis is the columns."""
-    return (math.prod(shape[:-1]), shape[-1]) if shape else (1, 1)
 
 
 def _addressable(node: Node, position: int, view: View) -> bool:

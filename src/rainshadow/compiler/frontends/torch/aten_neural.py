@@ -17,12 +17,13 @@ from rainshadow.compiler.graph import GraphBuilder, View
 
 aten = torch.ops.aten
 F32 = "float32"
+_OTHER_AXIS = "softmax over another axis than the last"
 
 
 def _is_last_axis(node: Node) -> str | None:
     value = node.args[0].meta["val"]  # type: ignore[union-attr]
     dim = node.args[1] if isinstance(node.args[1], int) else node.args[2]
-    return None if dim % value.dim() == value.dim() - 1 else "softmax over another axis than the last"
+    return None if dim % value.dim() == value.dim() - 1 else _OTHER_AXIS
 
 
 @rule(aten._log_softmax.default, refuses=_is_last_axis)
@@ -48,7 +49,7 @@ def _shifted_exponentials(b: GraphBuilder, x: View) -> tuple[View, View, View]:
 def _last_of_two(node: Node) -> str | None:
     value = node.args[0].meta["val"]  # type: ignore[union-attr]
     same = node.args[2] % value.dim() == value.dim() - 1  # type: ignore[operator]
-    return None if same else "softmax over another axis than the last"
+    return None if same else _OTHER_AXIS
 
 
 @rule(aten._log_softmax_backward_data.default, refuses=_last_of_two)
@@ -166,7 +167,7 @@ def _plain_nll(node: Node) -> str | None:
     target_index = 1 if node.target is aten.nll_loss_forward.default else 2
     if node.args[target_index + 1] is not None:
         return "class weights"
-    if node.args[target_index + 2] not in (1, 2) and node.target is aten.nll_loss_forward.default:
+    if node.args[target_index + 2] not in (1, 2):
         return "reduction 'none'"
     return None
 
@@ -204,7 +205,7 @@ def _nll_loss_backward(
     if reduction == 1:
         share = b.map("divide", share, total, dtype=F32)
     valid = b.map("not_equal", b.reshape(target, (rows, 1)), ignore, dtype=F32)
-    share = b.map("multiply", valid, b.reshape(share, (1, 1)) if share.size == 1 else share, dtype=F32)
+    share = b.map("multiply", valid, b.reshape(share, (1, 1)), dtype=F32)
     chosen = b.map("equal", b.iota(x.shape), b.cast(b.reshape(target, (rows, 1)), F32), dtype=F32)
     return b.map("multiply", chosen, share, dtype=meta_of(node)[1])
 
@@ -230,7 +231,5 @@ def _attention_backward(
         b.tensor(name, value.shape, _name(value))
         for name, value in zip(("grad_q", "grad_k", "grad_v"), values, strict=True)
     ]
-    b.add(
-        "attention_backward", [q, k, v, out, grad, lse], made, causal=is_causal, scale=scale
-    )
+    b.add("attention_backward", [q, k, v, out, grad, lse], made, causal=is_causal, scale=scale)
     return tuple(tensor.view() for tensor in made)  # type: ignore[return-value]

@@ -162,7 +162,7 @@ def _mapped(b: GraphBuilder, node: Node, fn: str, *operands: Any, dtype: str | N
 def _binary(fn: str) -> Callable[..., View]:
     def lower(b: GraphBuilder, node: Node, x: Any, y: Any, *, alpha: Any = 1) -> View:
         if alpha != 1:
-            shape, dtype = meta_of(node)
+            dtype = meta_of(node)[1]
             y = y * alpha if not isinstance(y, View) else b.map("multiply", y, alpha, dtype=dtype)
         return _mapped(b, node, fn, x, y)
 
@@ -274,9 +274,7 @@ rule(aten.fill.Scalar)(_fill(lambda x, value: value))
 
 
 @rule(aten.arange.start_step)
-def _arange(
-    b: GraphBuilder, node: Node, start: Any, end: Any, step: Any = 1, **_: Any
-) -> View:
+def _arange(b: GraphBuilder, node: Node, start: Any, end: Any, step: Any = 1, **_: Any) -> View:
     shape, dtype = meta_of(node)
     scaled = b.map("multiply", b.iota(shape), number(step), dtype="float32")
     return b.map("add", scaled, number(start), dtype=dtype)

@@ -100,6 +100,4 @@ def _module_path(node: Node) -> str:
     return re.sub(r"\W+", "_", path).strip("_")
 
 
-
-
 __all__ = ["LOWERED", "dtype_name", "import_part", "unsupported"]

@@ -23,8 +23,7 @@ __all__ = ["PartProgram", "compile_part", "is_elementwise", "unsupported"]
 def is_elementwise(nodes: Iterable[Node]) -> bool:
     """True if element i of every result depends on element i of the inputs only (or on scalars)."""
     return all(
-        torch.Tag.pointwise in getattr(node.target, "tags", ())
-        or node.target in _ALSO_ELEMENTWISE
+        torch.Tag.pointwise in getattr(node.target, "tags", ()) or node.target in _ALSO_ELEMENTWISE
         for node in nodes
     )
 
