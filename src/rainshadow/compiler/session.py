@@ -162,6 +162,8 @@ class Session:
         self.transfers: dict[str, Transfer] = {}
         self.marks: list[Mark] = []
         self.step = 0
+        #: optimizers whose step is running, outermost first
+        self.open_steps: list[int] = []
         self._kernel_of: dict[int, KernelRecord] = {}
         self._fallback_of: dict[tuple[str, str], HostFallback] = {}
         self._capacity = int(self.chip.hbm.capacity.value)

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch_case import Case
 
 from rainshadow.compiler.frontends.torch.device import register_device
 from rainshadow.compiler.session import Session, SessionOptions
-
-from torch_case import Case
 
 torch.set_num_threads(1)
 register_device()

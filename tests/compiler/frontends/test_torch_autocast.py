@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 OPERATIONS = {
-    "linear": (lambda x: F.linear(x, x), torch.bfloat16),
+    "linear": (lambda x: functional.linear(x, x), torch.bfloat16),
     "matmul": (lambda x: x @ x, torch.bfloat16),
     "bmm": (lambda x: torch.bmm(x[None], x[None]), torch.bfloat16),
     "attention": (
-        lambda x: F.scaled_dot_product_attention(x[None, None], x[None, None], x[None, None]),
+        lambda x: functional.scaled_dot_product_attention(
+            x[None, None], x[None, None], x[None, None]
+        ),
         torch.bfloat16,
     ),
     "softmax": (lambda x: (x @ x).softmax(-1), torch.float32),
-    "layer norm": (lambda x: F.layer_norm(x @ x, (8,)), torch.float32),
+    "layer norm": (lambda x: functional.layer_norm(x @ x, (8,)), torch.float32),
     "cross entropy": (
-        lambda x: F.cross_entropy(x @ x, torch.zeros(8, dtype=torch.long, device=x.device)),
+        lambda x: functional.cross_entropy(
+            x @ x, torch.zeros(8, dtype=torch.long, device=x.device)
+        ),
         torch.float32,
     ),
     "sum": (lambda x: (x @ x).sum(), torch.float32),
     "add": (lambda x: (x @ x) + (x @ x), torch.bfloat16),
-    "gelu": (lambda x: F.gelu(x @ x), torch.bfloat16),
+    "gelu": (lambda x: functional.gelu(x @ x), torch.bfloat16),
 }
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn as nn
+from functorch.compile import make_boxed_func
 from torch._decomp import core_aten_decompositions
 from torch._dynamo.backends.common import aot_autograd
-from functorch.compile import make_boxed_func
+from torch_case import Case, gradients, worst_relative_error
 
 from rainshadow.compiler.frontends.torch.decompositions import UNSAFE, decomposition_table
-
-from torch_case import Case, gradients, worst_relative_error
 
 TOLERANCE = 1e-5
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 from rainshadow.compiler.session import Session, SessionOptions
 from rainshadow.errors import NotModelled
@@ -18,8 +18,8 @@ CALLS = {
     "sum": lambda x, y: x.sum(0),
     "mean": lambda x, y: (x * y).mean(-1, keepdim=True),
     "softmax": lambda x, y: x.softmax(-1),
-    "gelu": lambda x, y: F.gelu(x),
-    "layer norm": lambda x, y: F.layer_norm(x, (8,)),
+    "gelu": lambda x, y: functional.gelu(x),
+    "layer norm": lambda x, y: functional.layer_norm(x, (8,)),
     "where": lambda x, y: torch.where(x > y, x, y),
     "cat": lambda x, y: torch.cat([x, y], 1),
     "cast": lambda x, y: x.to(torch.bfloat16).float(),

@@ -74,8 +74,10 @@ def root_name(module: GraphModule) -> str:
 
 def register() -> None:
     """Make the backend known to torch.compile under its names."""
-    # Device kernels are Python: between captured graphs Dynamo sees their frames, and must not look.
-    trace_rules.add("rainshadow")
+    # Device kernels are Python, and between captured graphs Dynamo would compile their frames.
+    # Not the whole package: Dynamo has to trace through the redirection of CUDA (porting).
+    for layer in ("compiler", "nki", "sim", "isa"):
+        trace_rules.add(f"rainshadow.{layer}")
     known = list_backends(exclude_tags=())
     for name in (BACKEND, ALIAS):
         if name not in known:

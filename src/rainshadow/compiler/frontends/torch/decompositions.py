@@ -160,9 +160,8 @@ def _one(function: Callable[..., Any], given: dict[str, Any], index: int) -> Any
     if function in (torch.addcmul, torch.addcdiv):
         combine = torch.mul if function is torch.addcmul else torch.div
         term = combine(chosen["tensor1"], chosen["tensor2"])
-        if isinstance(scale, torch.Tensor) and scale.dim() == 1:
-            scale = scale[index]
-        elif isinstance(scale, list | tuple):
+        per_tensor = isinstance(scale, torch.Tensor) and scale.dim() == 1
+        if per_tensor or isinstance(scale, list | tuple):
             scale = scale[index]
         return chosen["self"] + (term if scale is None else term * scale)
     if function in (torch.add, torch.sub) and "alpha" in chosen:

@@ -179,13 +179,9 @@ def _compile(op: Any, leaves: list[Any], spec: TreeSpec, floats: tuple[int, ...]
     """The operator's graph, or why it cannot be traced (then it runs on the host)."""
     from rainshadow.compiler.frontends.torch.execute import DeviceGraph
 
-    constant = _CONSTANT_FLOATS.get(op, ())
-    if constant:
-        names = [argument.name for argument in op._schema.arguments]
-        args, kwargs = tree_unflatten(list(range(len(leaves))), spec)
-        fixed = {kwargs[name] for name in constant if name in kwargs} | {
-            args[i] for i, name in enumerate(names[: len(args)]) if name in constant
-        }
+    if op in UPDATES:
+        given = _by_name(op, *tree_unflatten(list(range(len(leaves))), spec))
+        fixed = {given[name] for name in _CONSTANT_FLOATS if name in given}
         floats = tuple(i for i in floats if i not in fixed)
     inputs = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor) or i in floats]
     tracer = _Tracer(op, leaves, spec, inputs)
@@ -205,12 +201,11 @@ def _compile(op: Any, leaves: list[Any], spec: TreeSpec, floats: tuple[int, ...]
     return Compiled(graph, inputs, tracer.result_spec, tracer.returns)
 
 
-#: Float arguments that stay constants: they do not change during training.
-_CONSTANT_FLOATS = {
-    op: ("beta1", "beta2", "weight_decay", "eps", "momentum", "dampening", "scale_growth_factor",
-         "scale_backoff_factor")
-    for op in UPDATES
-}  # fmt: skip
+#: Float arguments of optimizer updates that stay constants: they do not change in training.
+_CONSTANT_FLOATS = (
+    "beta1", "beta2", "weight_decay", "eps", "momentum", "dampening", "scale_growth_factor",
+    "scale_backoff_factor",
+)  # fmt: skip
 
 
 def operator_name(op: Any) -> str:
@@ -280,7 +275,10 @@ def _is_mutable(node: torch.fx.Node) -> bool:
 def functional_call(
     op: Any, args: Any, kwargs: dict[str, Any]
 ) -> tuple[list[torch.Tensor], list[torch.Tensor], Any]:
-    """Call an operator without side effects: tensors it would overwrite, their new values, result."""
+    """Call an operator without side effects.
+
+    Returns the tensors it would overwrite, their new values, and its result.
+    """
     if op in UPDATES:
         given = _by_name(op, args, kwargs)
         positional, named = _split(op, given)

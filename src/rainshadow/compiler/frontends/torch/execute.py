@@ -210,7 +210,8 @@ def _may_overwrite(target: torch.Tensor, inputs: Sequence[torch.Tensor]) -> bool
         if block_of(tensor) is block and not same:
             return False
     # A tensor that holds one element several times (expand) has no element of its own to write.
-    return all(step > 0 or extent <= 1 for extent, step in zip(target.shape, target.stride()))
+    axes = zip(target.shape, target.stride(), strict=True)
+    return all(step > 0 or extent <= 1 for extent, step in axes)
 
 
 def _write_back(value: torch.Tensor, target: torch.Tensor) -> None:
@@ -329,9 +330,7 @@ def extract(
             placeholder.meta = dict(node.meta)
             if node.op == "call_function":  # made by another part: kernels write row-major
                 value = node.meta["val"]
-                placeholder.meta["val"] = torch.empty(
-                    value.shape, dtype=value.dtype, device="meta"
-                )
+                placeholder.meta["val"] = torch.empty(value.shape, dtype=value.dtype, device="meta")
             copies[node] = placeholder
         return copies[node]
 

@@ -84,9 +84,7 @@ def _call(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return tree_map(to_device, results)
 
 
-def _note(
-    op: Any, args: Any, kwargs: Any, line: SourceLine | None, reason: str
-) -> None:
+def _note(op: Any, args: Any, kwargs: Any, line: SourceLine | None, reason: str) -> None:
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     if torch.Tag.nondeterministic_seeded in getattr(op, "tags", ()):
         current_session().transfer("random", sum(t.numel() * t.itemsize for t in tensors))

@@ -74,20 +74,12 @@ def _unless(found_inf: Tensor | None, old: Tensors, new: list[Tensor]) -> list[T
     return [torch.where(skip, before, after) for before, after in zip(old, new, strict=True)]
 
 
-def _fused_adamw(
-    params: Any, grads: Any, exp_avgs: Any, exp_avg_sqs: Any, maxima: Any, steps: Any, **options: Any
-) -> Update:
-    return _adam(
-        params, grads, exp_avgs, exp_avg_sqs, maxima, steps, decoupled=True, **options
-    )
+def _fused_adamw(*state: Any, **options: Any) -> Update:
+    return _adam(*state, decoupled=True, **options)
 
 
-def _fused_adam(
-    params: Any, grads: Any, exp_avgs: Any, exp_avg_sqs: Any, maxima: Any, steps: Any, **options: Any
-) -> Update:
-    return _adam(
-        params, grads, exp_avgs, exp_avg_sqs, maxima, steps, decoupled=False, **options
-    )
+def _fused_adam(*state: Any, **options: Any) -> Update:
+    return _adam(*state, decoupled=False, **options)
 
 
 def _fused_sgd(

@@ -18,7 +18,6 @@ from rainshadow.compiler.session import Phase, current_session
 
 STEP_START = "optimizer step start"
 STEP_END = "optimizer step end"
-_inside_step = 0
 
 
 def eager_phase(differentiable: bool = False) -> Phase:
@@ -30,7 +29,7 @@ def eager_phase(differentiable: bool = False) -> Phase:
     """
     if torch._C._current_graph_task_id() != -1:
         return "backward"
-    if _inside_step:
+    if current_session().open_steps:
         return "optimizer"
     return "forward" if torch.is_grad_enabled() or differentiable else "other"
 
@@ -41,21 +40,28 @@ def _is_ours(optimizer: Any) -> bool:
 
 
 def _before(optimizer: Any, args: Any, kwargs: Any) -> None:
-    global _inside_step
     if not _is_ours(optimizer):
         return
-    if _inside_step == 0:
-        current_session().mark(STEP_START)
-    _inside_step += 1
+    session = current_session()
+    _leave(optimizer)  # a step that raised never reached its end
+    if not session.open_steps:
+        session.mark(STEP_START)
+    session.open_steps.append(id(optimizer))
 
 
 def _after(optimizer: Any, args: Any, kwargs: Any) -> None:
-    global _inside_step
     if not _is_ours(optimizer):
         return
-    _inside_step -= 1
-    if _inside_step == 0:
+    _leave(optimizer)
+    if not current_session().open_steps:
         current_session().mark(STEP_END)
+
+
+def _leave(optimizer: Any) -> None:
+    """Forget the optimizer's step and any that began inside it."""
+    steps = current_session().open_steps
+    if id(optimizer) in steps:
+        del steps[steps.index(id(optimizer)) :]
 
 
 def register() -> None:

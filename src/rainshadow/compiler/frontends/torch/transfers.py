@@ -159,9 +159,7 @@ def _copy_(
     return self
 
 
-def _copy_from(
-    self: torch.Tensor, dst: torch.Tensor, non_blocking: bool = False
-) -> torch.Tensor:
+def _copy_from(self: torch.Tensor, dst: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
     return _copy_(dst, self)
 
 
@@ -203,9 +201,7 @@ def _equal(self: torch.Tensor, other: torch.Tensor) -> bool:
     return bool((self == other).all().item())
 
 
-def _resize_(
-    self: torch.Tensor, size: Sequence[int], *, memory_format: Any = None
-) -> torch.Tensor:
+def _resize_(self: torch.Tensor, size: Sequence[int], *, memory_format: Any = None) -> torch.Tensor:
     strides = contiguous_strides(size)
     needed = (self.storage_offset() + span(size, strides)) * self.itemsize
     storage = self.untyped_storage()
