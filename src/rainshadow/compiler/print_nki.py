@@ -173,8 +173,12 @@ def _matmul(region: Region, limits: CoreLimits) -> Call:
             m=m,
             n=n,
             k=k,
-            a=MatmulOperand(name="a", dtype=a.dtype, k_major=a_k_major, batched=len(a.shape) == 3),
-            b=MatmulOperand(name="b", dtype=b.dtype, k_major=b_k_major, batched=len(b.shape) == 3),
+            a=MatmulOperand(
+                name="lhs", dtype=a.dtype, k_major=a_k_major, batched=len(a.shape) == 3
+            ),
+            b=MatmulOperand(
+                name="rhs", dtype=b.dtype, k_major=b_k_major, batched=len(b.shape) == 3
+            ),
             limits=limits,
             out_dtype=node.output.dtype,
             compute_dtype="float32" if "float32" in (a.dtype, b.dtype) else a.dtype,

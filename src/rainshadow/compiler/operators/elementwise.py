@@ -163,8 +163,8 @@ class MapEmitter:
             self.writer.line(f"nisa.memset(dst={out.name}, value={source!r})")
 
     def _where(self, out: Tile, condition: Source, chosen: Source, other: Source) -> None:
+        predicate = self._spread(self._predicate(condition, out), out)
         self._copy(out, other)
-        predicate = self._spread(condition, out)
         if isinstance(chosen, Tile) and chosen.dtype == out.dtype:
             source = self._spread(chosen, out)
         elif isinstance(chosen, Tile):
@@ -176,3 +176,27 @@ class MapEmitter:
         self.writer.line(
             f"nisa.tensor_copy_predicated(dst={out.name}, src={source}, predicate={predicate})"
         )
+
+    def _predicate(self, condition: Source, out: Tile) -> Tile:
+        """The condition as bytes, which is what the instruction takes."""
+        assert isinstance(condition, Tile), "a condition is a tensor"
+        if condition.dtype == PREDICATE_DTYPE:
+            return condition
+        name = f"{out.name}_mask"
+        if condition.kind in ("one", "vector"):
+            width = "1" if condition.kind == "one" else self.columns
+            self.writer.line(f"{name} = nl.ndarray((rows, {width}), nl.uint8, buffer=nl.sbuf)")
+            self.writer.line(f"nisa.tensor_copy(dst={name}, src={condition.name}[0:rows])")
+            return Tile(name, condition.kind, PREDICATE_DTYPE)
+        mask = self.allocate(name, condition.kind, PREDICATE_DTYPE)
+        self._copy(mask, condition)
+        return mask
+
+    def as_full(self, source: Source, name: str) -> Tile:
+        """A full tile of the operand's values, for instructions that need every element."""
+        assert isinstance(source, Tile), "numbers have no elements"
+        if source.kind == "full":
+            return source
+        tile = self.allocate(name, "full", source.dtype)
+        self._copy(tile, source)
+        return tile

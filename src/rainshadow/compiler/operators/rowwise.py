@@ -234,7 +234,8 @@ class RowwiseEmitter:
         for node in nodes:
             operands = [self._operand(operand, window) for operand in node.inputs]
             if node.op == "reduce":
-                self._reduce(node, operands[0], emitter, window)
+                data = emitter.as_full(operands[0], f"{self.label[node.output]}_data")
+                self._reduce(node, data, emitter, window)
                 continue
             tensor = node.output
             tile = emitter.allocate(
@@ -300,8 +301,7 @@ class RowwiseEmitter:
 
     # -- reductions ----------------------------------------------------------------------------
 
-    def _reduce(self, node: Node, data: Source, emitter: MapEmitter, window: str) -> None:
-        assert isinstance(data, Tile), "a reduction reads a tensor"
+    def _reduce(self, node: Node, data: Tile, emitter: MapEmitter, window: str) -> None:
         match node.attrs["kind"]:
             case "row":
                 self._reduce_row(node, data, emitter, window)
