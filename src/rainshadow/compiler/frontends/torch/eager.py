@@ -24,6 +24,7 @@ from rainshadow.compiler.frontends.torch.source_lines import calling_line
 from rainshadow.compiler.frontends.torch.storage import (
     DEVICE_TYPE,
     allocate,
+    as_vector,
     has_data,
     host_view,
     is_device_tensor,
@@ -121,25 +122,31 @@ def run(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     Errors: `NotModelled` when it has no kernel and the session forbids the host.
     """
     with torch._C.DisableTorchFunction():
-        leaves, spec = tree_flatten((args, kwargs))
-        floats = tuple(i for i, leaf in enumerate(leaves) if type(leaf) is float)
-        key = (op, spec, tuple(map(_leaf_key, leaves)))
-        if floats and _are_general(op, spec, leaves, floats):
-            key = (op, spec, tuple(_leaf_key(x) if type(x) is not float else float for x in leaves))
-        else:
-            floats = ()
-        compiled = _cache.get(key)
-        if compiled is None:
-            compiled = _compile(op, leaves, spec, floats)
-            if isinstance(compiled, str) and floats:
-                compiled = _compile(op, leaves, spec, ())
-                key = (op, spec, tuple(map(_leaf_key, leaves)))
-            _cache[key] = compiled
-        if isinstance(compiled, str):
-            return host.run_operator(op, args, kwargs, compiled)
-        results = compiled.graph(*(_as_tensor(leaves[i]) for i in compiled.inputs))
-        chosen = [leaves[i] if kind == "leaf" else results[i] for kind, i in compiled.returns]
-        return tree_unflatten(chosen, compiled.spec)
+        op, args, kwargs, nothing = with_vectors(op, args, kwargs)
+        result = _run(op, args, kwargs)
+        return None if nothing else result
+
+
+def _run(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    leaves, spec = tree_flatten((args, kwargs))
+    floats = tuple(i for i, leaf in enumerate(leaves) if type(leaf) is float)
+    key = (op, spec, tuple(map(_leaf_key, leaves)))
+    if floats and _are_general(op, spec, leaves, floats):
+        key = (op, spec, tuple(_leaf_key(x) if type(x) is not float else float for x in leaves))
+    else:
+        floats = ()
+    compiled = _cache.get(key)
+    if compiled is None:
+        compiled = _compile(op, leaves, spec, floats)
+        if isinstance(compiled, str) and floats:
+            compiled = _compile(op, leaves, spec, ())
+            key = (op, spec, tuple(map(_leaf_key, leaves)))
+        _cache[key] = compiled
+    if isinstance(compiled, str):
+        return host.run_operator(op, args, kwargs, compiled)
+    results = compiled.graph(*(_as_tensor(leaves[i]) for i in compiled.inputs))
+    chosen = [leaves[i] if kind == "leaf" else results[i] for kind, i in compiled.returns]
+    return tree_unflatten(chosen, compiled.spec)
 
 
 def _leaf_key(leaf: Any) -> Any:
@@ -170,6 +177,45 @@ def _as_tensor(leaf: Any) -> torch.Tensor:
     if has_data(scalar):
         host_view(scalar).fill_(leaf.item() if isinstance(leaf, torch.Tensor) else leaf)
     return scalar
+
+
+# -- lists of scalars ------------------------------------------------------------------------------
+
+#: In-place operators on lists -> the operator that does the same to a vector.
+_VECTOR_FORMS = {
+    aten._foreach_add_.Scalar: aten.add_.Scalar,
+    aten._foreach_sub_.Scalar: aten.sub_.Scalar,
+    aten._foreach_mul_.Scalar: aten.mul_.Scalar,
+    aten._foreach_div_.Scalar: aten.div_.Scalar,
+    aten._foreach_add_.Tensor: aten.add_.Tensor,
+    aten._foreach_mul_.Tensor: aten.mul_.Tensor,
+    aten._foreach_div_.Tensor: aten.div_.Tensor,
+    aten._foreach_add_.List: aten.add_.Tensor,
+    aten._foreach_sub_.List: aten.sub_.Tensor,
+}
+_STEPS = 5  # position of state_steps in the arguments of _fused_adam_ and _fused_adamw_
+
+
+def with_vectors(
+    op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, tuple[Any, ...], dict[str, Any], bool]:
+    """The same call with lists of neighbouring scalars as vectors; True if it returns nothing."""
+    if op in UPDATES and len(args) > _STEPS and isinstance(args[_STEPS], list | tuple):
+        vector = as_vector(args[_STEPS])
+        if vector is not None:
+            args = (*args[:_STEPS], vector, *args[_STEPS + 1 :])
+    elif op is aten.stack.default and len(args) == 1:
+        vector = as_vector(args[0])
+        if vector is not None:
+            return aten.clone.default, (vector,), {}, False
+    elif op in _VECTOR_FORMS:
+        vector = as_vector(args[0])
+        other = args[1]
+        if isinstance(other, list | tuple):
+            other = other[0] if all(item is other[0] for item in other) else None
+        if vector is not None and other is not None:
+            return _VECTOR_FORMS[op], (vector, other, *args[2:]), kwargs, True
+    return op, args, kwargs, False
 
 
 # -- tracing -------------------------------------------------------------------------------------

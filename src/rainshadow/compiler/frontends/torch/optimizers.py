@@ -27,6 +27,7 @@ def _adam(
 ) -> Update:  # fmt: skip
     old: list[Tensor] = []
     new: list[Tensor] = []
+    rates, roots = _rates_and_roots(state_steps, lr, beta1, beta2)
     for i, param in enumerate(params):
         weight = param.float()
         grad = grads[i].float()
@@ -44,18 +45,31 @@ def _adam(
         first, second = exp_avgs[i], exp_avg_sqs[i]
         mean = first.float() * beta1 + grad * (1 - beta1)
         square = second.float() * beta2 + grad * grad * (1 - beta2)
-        step = state_steps[i].float()
-        correction1, correction2 = _bias_correction(step, beta1), _bias_correction(step, beta2)
         largest = square
         if amsgrad:
             largest = torch.maximum(max_exp_avg_sqs[i].float(), square)
             old.append(max_exp_avg_sqs[i])
             new.append(largest.to(max_exp_avg_sqs[i].dtype))
-        denominator = torch.sqrt(largest) * torch.rsqrt(correction2) + eps
-        updated = weight - (lr / correction1) * (mean / denominator)
+        denominator = torch.sqrt(largest) * roots[i] + eps
+        updated = weight - (mean / denominator) * rates[i]
         old += [param, first, second]
         new += [updated.to(param.dtype), mean.to(first.dtype), square.to(second.dtype)]
     return old, _unless(found_inf, old, new)
+
+
+def _rates_and_roots(
+    steps: Tensor | Tensors, lr: Any, beta1: float, beta2: float
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Per parameter: lr / (1 - beta1**step), and 1 / sqrt(1 - beta2**step).
+
+    steps: one vector, or a scalar for each parameter.
+    """
+    if not isinstance(steps, Tensor):
+        pairs = [_rates_and_roots(step, lr, beta1, beta2) for step in steps]
+        return [rate for rate, _ in pairs], [root for _, root in pairs]  # type: ignore[misc]
+    counts = steps.float()
+    rate = torch.reciprocal(_bias_correction(counts, beta1)) * lr
+    return rate, torch.rsqrt(_bias_correction(counts, beta2))  # type: ignore[return-value]
 
 
 def _bias_correction(step: Tensor, beta: float) -> Tensor:

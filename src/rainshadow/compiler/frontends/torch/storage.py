@@ -26,13 +26,16 @@ _set_storage = torch.ops.aten.set_.source_Storage_storage_offset.redispatch
 
 
 class HbmBlock:
-    """One allocation: its host memory and size. has_data: False if nothing is ever written."""
+    """One allocation: its host memory and size. has_data: False if nothing is ever written.
+
+    counted: False for a second look at memory that is counted already.
+    """
 
     __slots__ = ("__weakref__", "has_data", "host", "meter", "nbytes")
 
-    def __init__(self, host: torch.UntypedStorage) -> None:
+    def __init__(self, host: torch.UntypedStorage, counted: bool = True) -> None:
         session = current_session()
-        self.nbytes = host.nbytes()
+        self.nbytes = host.nbytes() if counted else 0
         session.allocate(self.nbytes)
         self.host = host
         self.has_data = session.options.data == "full"
@@ -67,13 +70,13 @@ def block_of(tensor: torch.Tensor) -> HbmBlock:
         return block
 
 
-def device_storage(host: torch.UntypedStorage) -> torch.UntypedStorage:
+def device_storage(host: torch.UntypedStorage, counted: bool = True) -> torch.UntypedStorage:
     """A device storage over a CPU storage's bytes."""
-    block = HbmBlock(host)
+    block = HbmBlock(host, counted)
     pointer = host.data_ptr()
-    storage = torch._C._construct_storage_from_data_pointer(pointer, device(), block.nbytes)
+    storage = torch._C._construct_storage_from_data_pointer(pointer, device(), host.nbytes())
     storage._rainshadow_block = block
-    if pointer:
+    if pointer and counted:
         _BLOCKS[pointer] = block
     return storage
 
@@ -112,6 +115,8 @@ def allocate(
 ) -> torch.Tensor:
     """An uninitialised device tensor; contiguous unless strides (in elements) are given."""
     extents = tuple(int(extent) for extent in size)
+    if not extents and dtype is torch.float32:
+        return tensor_over(device_storage(_next_scalar()), dtype, (), ())
     strides = tuple(stride) if stride is not None else contiguous_strides(extents)
     length = span(extents, strides)
     session = current_session()
@@ -121,6 +126,54 @@ def allocate(
     else:
         host = torch.empty((length,), dtype=dtype, device="cpu")
     return tensor_over(device_storage(host.untyped_storage()), dtype, extents, strides)
+
+
+#: float32 scalars are allocated one after the other from pages of so many, see `as_vector`.
+_SCALARS_PER_PAGE = 1024
+_SCALAR_BYTES = 4
+_page: torch.UntypedStorage | None = None
+_scalars_used = 0
+
+
+def _next_scalar() -> torch.UntypedStorage:
+    """Host memory for one float32, behind that of the scalar before."""
+    global _page, _scalars_used
+    if _page is None or _scalars_used == _SCALARS_PER_PAGE:
+        length = (_SCALARS_PER_PAGE,)
+        _page = torch.zeros(length, dtype=torch.float32, device="cpu").untyped_storage()
+        _scalars_used = 0
+    address = _page.data_ptr() + _SCALAR_BYTES * _scalars_used
+    _scalars_used += 1
+    return _host_memory(address, _SCALAR_BYTES, _page)
+
+
+def _host_memory(address: int, nbytes: int, owner: Any) -> torch.UntypedStorage:
+    """A CPU storage over part of another one's memory, which it keeps alive."""
+    cpu = torch.device("cpu")
+    memory: Any = torch._C._construct_storage_from_data_pointer(address, cpu, nbytes)
+    memory._rainshadow_owner = owner
+    return memory
+
+
+def as_vector(tensors: Sequence[Any]) -> torch.Tensor | None:
+    """float32 scalars that follow each other in HBM, as one tensor over the same memory.
+
+    None if they are not such scalars. Step counters of an optimizer are: one DMA then loads them
+    and one instruction updates them.
+    """
+    scalars = len(tensors) > 1 and all(
+        isinstance(t, torch.Tensor) and t.dim() == 0 and t.dtype is torch.float32 for t in tensors
+    )
+    if not scalars or not all(is_device_tensor(t) for t in tensors):
+        return None
+    first = tensors[0].data_ptr()
+    if any(t.data_ptr() != first + _SCALAR_BYTES * i for i, t in enumerate(tensors)):
+        return None
+    pages = {id(getattr(block_of(t).host, "_rainshadow_owner", None)) for t in tensors}
+    if len(pages) != 1 or id(None) in pages:
+        return None
+    memory = _host_memory(first, _SCALAR_BYTES * len(tensors), [block_of(t) for t in tensors])
+    return tensor_over(device_storage(memory, False), torch.float32, (len(tensors),), (1,))
 
 
 def _untouched_memory(nbytes: int) -> torch.Tensor:
