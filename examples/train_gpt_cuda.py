@@ -111,7 +111,9 @@ if args.compile:
 
 torch.cuda.synchronize()
 start = time.perf_counter()
-for step, (tokens, targets) in zip(range(args.steps), loader):
+batches = iter(loader)
+for step in range(args.steps):
+    tokens, targets = next(batches)
     tokens, targets = tokens.cuda(non_blocking=True), targets.cuda(non_blocking=True)
     with torch.autocast("cuda", dtype=dtype, enabled=dtype != torch.float32):
         loss = model(tokens, targets)
