@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn import functional
@@ -132,3 +134,26 @@ def test_module_namespaces_do_not_leak_torch_function_modes(session):
         x = torch.ones(3)
         assert x.device.type == "rainshadow"
         assert (x + x).tolist() == [2, 2, 2]
+
+
+def test_a_program_that_reads_what_it_overwrote_is_found(session, monkeypatch):
+    """Outputs over inputs are tried once; a program that cannot stand it gets its own memory."""
+    from rainshadow.compiler.frontends.torch import lowering
+
+    class TwoPasses:
+        """y = x + 1, then y = y + x: right only while y is not x."""
+
+        name, source = "two_passes", ""
+
+        def run(self, arrays, outs=None, *, chip, options):
+            outs[0][...] = arrays[0] + 1
+            outs[0][...] = outs[0] + arrays[0]
+            return SimpleNamespace(outputs=outs, trace=None)
+
+    monkeypatch.setattr(lowering, "compile_part", lambda part, name, phase: TwoPasses())
+    x = torch.tensor([1.0, 2.0], device="rainshadow")
+    x.tanh_()
+    assert x.tolist() == [3, 5]
+    monkeypatch.undo()
+    x.tanh_()
+    assert x.tolist() == [7, 11]

@@ -21,11 +21,13 @@ from rainshadow.compiler.frontends.torch.phases import eager_phase
 from rainshadow.compiler.frontends.torch.storage import (
     allocate,
     block_of,
+    host_view,
     is_device_tensor,
     kernel_argument,
 )
 from rainshadow.compiler.frontends.torch.transfers import to_device
 from rainshadow.compiler.session import Phase, current_session
+from rainshadow.sim.options import SimOptions
 
 aten = torch.ops.aten
 
@@ -72,6 +74,7 @@ class KernelStep:
     outputs: list[Node]
     #: output -> input whose memory it may overwrite
     over: dict[Node, Node] = field(default_factory=dict)
+    overwriting_tried: bool = False
 
 
 @dataclass(slots=True)
@@ -187,18 +190,61 @@ def _value(node: Node, values: dict[Node, Any]) -> Any:
 
 def _run_kernel(step: KernelStep, values: dict[Node, Any], phase: Phase) -> None:
     inputs = [_value(node, values) for node in step.inputs]
-    outs = []
-    for node in step.outputs:
-        target = step.over.get(node)
-        if target is not None and _may_overwrite(values[target], inputs):
-            outs.append(values[target])
-        else:
-            meta = node.meta["val"]
-            outs.append(allocate(meta.shape, meta.dtype))
+    targets = {
+        node: values[placeholder]
+        for node, placeholder in step.over.items()
+        if _may_overwrite(values[placeholder], inputs)
+    }
     arguments = [kernel_argument(tensor) for tensor in inputs]
-    results = [kernel_argument(tensor) for tensor in outs]
+    with_data = current_session().options.data == "full"
+    if targets and with_data and not step.overwriting_tried:
+        step.overwriting_tried = True
+        outs = _launch(step, arguments, {}, phase)
+        if not _overwrites_rightly(step, arguments, targets, outs):
+            step.over.clear()
+        outs.update(targets)
+    else:
+        outs = _launch(step, arguments, targets, phase)
+    values.update(outs)
+
+
+def _launch(
+    step: KernelStep, arguments: list[Any], targets: dict[Node, torch.Tensor], phase: Phase
+) -> dict[Node, torch.Tensor]:
+    """Run the program; outputs go to their targets, or to new memory."""
+    outs = {}
+    for node in step.outputs:
+        meta = node.meta["val"]
+        outs[node] = targets[node] if node in targets else allocate(meta.shape, meta.dtype)
+    results = [kernel_argument(tensor) for tensor in outs.values()]
     current_session().launch(step.program, arguments, results, phase=phase)
-    values.update(zip(step.outputs, outs, strict=True))
+    return outs
+
+
+def _overwrites_rightly(
+    step: KernelStep,
+    arguments: list[Any],
+    targets: dict[Node, torch.Tensor],
+    outs: dict[Node, torch.Tensor],
+) -> bool:
+    """Run once more with the targets as outputs and compare with the run that had its own.
+
+    A program of several regions could read an input again after an output has replaced it. The
+    targets hold the right values afterwards in either case.
+    """
+    session = current_session()
+    everywhere = {**outs, **targets}
+    expected = {node: host_view(outs[node]).clone() for node in step.outputs}
+    results = [kernel_argument(everywhere[node]) for node in step.outputs]
+    options = SimOptions(exact=session.options.exact, record=False)
+    step.program.run(arguments, results, chip=session.chip, options=options)
+    same = True
+    for node, value in expected.items():
+        found = host_view(everywhere[node])
+        same = same and torch.allclose(found, value, rtol=0, atol=0, equal_nan=True)
+        found.copy_(value)
+        host_view(outs[node]).copy_(value)
+    return same
 
 
 def _may_overwrite(target: torch.Tensor, inputs: Sequence[torch.Tensor]) -> bool:

@@ -27,6 +27,7 @@ def _adam(
 ) -> Update:  # fmt: skip
     old: list[Tensor] = []
     new: list[Tensor] = []
+    shrinkage = lr * weight_decay
     rates, roots = _rates_and_roots(state_steps, lr, beta1, beta2)
     for i, param in enumerate(params):
         weight = param.float()
@@ -37,14 +38,12 @@ def _adam(
             new.append(grad.to(grads[i].dtype))
         if maximize:
             grad = -grad
-        if weight_decay:
-            if decoupled:
-                weight = weight * (1 - lr * weight_decay)
-            else:
-                grad = grad + weight * weight_decay
+        if weight_decay and not decoupled:
+            grad = grad + weight * weight_decay
         first, second = exp_avgs[i], exp_avg_sqs[i]
-        mean = first.float() * beta1 + grad * (1 - beta1)
-        square = second.float() * beta2 + grad * grad * (1 - beta2)
+        # Every operator reads a result or an input of one before: the fuser makes one region.
+        mean = first.float() + (grad - first.float()) * (1 - beta1)
+        square = second.float() + (grad * grad - second.float()) * (1 - beta2)
         largest = square
         if amsgrad:
             largest = torch.maximum(max_exp_avg_sqs[i].float(), square)
@@ -52,6 +51,8 @@ def _adam(
             new.append(largest.to(max_exp_avg_sqs[i].dtype))
         denominator = torch.sqrt(largest) * roots[i] + eps
         updated = weight - (mean / denominator) * rates[i]
+        if weight_decay and decoupled:
+            updated = updated - weight * shrinkage
         old += [param, first, second]
         new += [updated.to(param.dtype), mean.to(first.dtype), square.to(second.dtype)]
     return old, _unless(found_inf, old, new)
