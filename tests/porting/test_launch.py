@@ -198,3 +198,18 @@ def test_a_record_never_replaces_something_else(tmp_path: Path) -> None:
         save_record(RunRecord(script="s.py", target="cpu", precision="fp32"), precious)
     assert (precious / "thesis.txt").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["precious"]
+
+
+def test_a_script_that_seeds_nothing_draws_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    body = """
+        import random
+        import numpy, torch
+        print(torch.rand(1).item(), numpy.random.rand(), random.random())
+    """
+    drawn = []
+    for seed in (0, 0, 1):
+        ending(tmp_path, monkeypatch, body, seed=seed)
+        drawn.append(capfd.readouterr().out)
+    assert drawn[0] == drawn[1] != drawn[2]

@@ -12,6 +12,7 @@ import atexit
 import json
 import os
 import platform
+import random
 import runpy
 import signal
 import sys
@@ -41,6 +42,8 @@ class Order:
     """One run. target: "cpu" or "rainshadow".  precision: "bf16" or "fp32".
 
     host: whether an operator without a lowering may run on the host.
+    seed: what the random numbers of torch, NumPy and `random` start from in a script that seeds
+    none of them; None leaves them to chance, as `python script.py` does.
     """
 
     script: str
@@ -51,6 +54,7 @@ class Order:
     chip: str = "trainium2"
     step_limit: int | None = None
     host: bool = True
+    seed: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +131,10 @@ def execute(order: Order) -> Ending:
     """Run the script as `__main__`; whatever it raises is printed and becomes an Ending."""
     sys.argv = [order.script, *order.arguments]
     sys.path[0] = str(Path(order.script).resolve().parent)
+    if order.seed is not None:
+        random.seed(order.seed)
+        np.random.seed(order.seed)  # the script may draw from the global generator
+        torch.manual_seed(order.seed)
     try:
         runpy.run_path(order.script, run_name="__main__")
     except StepLimitReached:
@@ -142,7 +150,7 @@ def execute(order: Order) -> Ending:
     except Exception as error:
         _show(error)
         last = "".join(traceback.format_exception_only(error)).strip()
-        return Ending(status=kept.RAISED, error=_with_hint(last), exit_code=1)
+        return Ending(status=kept.RAISED, error=_with_hint(last, error), exit_code=1)
     finally:
         sys.stdout.flush()
     return Ending(status=kept.FINISHED)
@@ -161,9 +169,11 @@ def _exited(error: SystemExit) -> Ending:
     return Ending(status=kept.EXITED, error=f"{what}\n  at {where}" if where else what, exit_code=1)
 
 
-def _with_hint(last: str) -> str:
-    if last.startswith("EOFError"):
+def _with_hint(last: str, error: BaseException) -> str:
+    if isinstance(error, EOFError):
         return last + "\n  the script reads standard input, which is closed for it: give it a file"
+    if _is_our_fault(error):
+        return f"a fault inside Rainshadow, not in the script: {last}"
     return last
 
 
@@ -172,15 +182,26 @@ def _raised_at(error: BaseException) -> SourceLine | None:
     return next((w for f in reversed(frames) if (w := user_line(f))), None)
 
 
+def _is_our_fault(error: BaseException) -> bool:
+    """Whether an error came up inside Rainshadow without being one of its messages."""
+    if isinstance(error, RainshadowError | KeyboardInterrupt):
+        return False
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and code_owner(frames[-1].filename) == "rainshadow"
+
+
 def _show(error: BaseException) -> None:
-    """Print the traceback as Python would have, without the frames of the launcher."""
+    """Print the traceback as Python would have, without the frames of the launcher.
+
+    Rainshadow's own frames are left out too, unless the fault is Rainshadow's.
+    """
     shown: Any = traceback.TracebackException.from_exception(error)
+    hidden = () if _is_our_fault(error) else ("rainshadow",)
     part = shown
     while part is not None:
-        kept_frames = [f for f in part.stack if code_owner(f.filename) != "rainshadow"]
-        while kept_frames and kept_frames[0].filename in ("<frozen runpy>", runpy.__file__):
-            kept_frames.pop(0)
-        part.stack = traceback.StackSummary.from_list(kept_frames)
+        frames = [f for f in part.stack if code_owner(f.filename) not in hidden]
+        first = next((i for i, f in enumerate(frames) if code_owner(f.filename) == "user"), 0)
+        part.stack = traceback.StackSummary.from_list(frames[first:])
         part = part.__cause__ or (None if part.__suppress_context__ else part.__context__)
     print("".join(shown.format()), end="", file=sys.stderr)
 

@@ -63,7 +63,12 @@ class ScriptRun:
             stdin=None if stdin else subprocess.DEVNULL,
             stdout=output,
             stderr=errors or output,
-            env={"OMP_NUM_THREADS": str(threads), **os.environ, "PYTHONUNBUFFERED": "1"},
+            env={
+                "PYTHONHASHSEED": "0",
+                "OMP_NUM_THREADS": str(threads),
+                **os.environ,
+                "PYTHONUNBUFFERED": "1",
+            },
         )
 
     def wait(self) -> RunRecord:

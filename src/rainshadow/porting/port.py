@@ -37,7 +37,8 @@ class PortOptions:
 
     folder: where the records of the runs go.  step_limit: optimizer steps after which every run
     is ended, or None for the script's own end.  host: whether operators without a kernel may
-    run on the host.  parallel: how many runs at a time.
+    run on the host.  parallel: how many runs at a time.  seed: of the random numbers, where the
+    script itself seeds none: runs can only be compared on the same numbers.
     """
 
     script: Path
@@ -46,6 +47,7 @@ class PortOptions:
     chip: str = "trainium2"
     step_limit: int | None = None
     host: bool = True
+    seed: int = 0
     parallel: int = field(default_factory=lambda: min(2, os.cpu_count() or 1))
 
 
@@ -234,6 +236,7 @@ class _Runs:
             "chip": options.chip,
             "step_limit": options.step_limit,
             "host": options.host,
+            "seed": options.seed,
         }
         if name == "bf16":
             self._running[name] = ScriptRun(order, output=self._output, share=options.parallel)
