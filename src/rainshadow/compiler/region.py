@@ -13,7 +13,8 @@ from rainshadow.errors import SourceLine
 class Region:
     """nodes in order; kind: the operator file that prints it; rows, columns: its loop space.
 
-    outputs: tensors that are read outside the region.
+    outputs: tensors that are read outside the region.  prelude: single values that the nodes
+    need, computed anew in every region that needs them.
     """
 
     name: str
@@ -22,13 +23,14 @@ class Region:
     outputs: Sequence[Tensor]
     rows: int = 1
     columns: int = 1
+    prelude: Sequence[Node] = ()
 
     @property
     def external_views(self) -> list[View]:
         """Views of tensors made elsewhere, each once, in order of first use."""
-        made = {tensor for node in self.nodes for tensor in node.outputs}
-        seen = dict.fromkeys(v for node in self.nodes for v in node.views if v.root not in made)
-        return list(seen)
+        nodes = [*self.prelude, *self.nodes]
+        made = {tensor for node in nodes for tensor in node.outputs}
+        return list(dict.fromkeys(v for node in nodes for v in node.views if v.root not in made))
 
     @property
     def sources(self) -> list[SourceLine]:

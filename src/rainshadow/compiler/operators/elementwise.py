@@ -63,18 +63,21 @@ _SPECIAL = ("copy", "reciprocal", "where", "fill")
 class MapEmitter:
     """Prints instructions for maps inside one loop body.
 
-    group: rows that share a partition; shapes of full and column tiles are given as source text.
+    group: rows that share a partition.  columns, rows: source text of the tiles' other sizes.
     """
 
-    def __init__(self, writer: Writer, group: int, columns: str) -> None:
+    def __init__(self, writer: Writer, group: int, columns: str, rows: str = "rows") -> None:
         self.writer = writer
         self.group = group
         self.columns = columns
+        self.rows = rows
 
     def allocate(self, name: str, kind: str, dtype: str) -> Tile:
         """A new tile of the loop body's rows."""
         shape = (
-            f"(rows, {self.group}, {self.columns})" if kind == "full" else f"(rows, {self.group})"
+            f"({self.rows}, {self.group}, {self.columns})"
+            if kind == "full"
+            else f"({self.rows}, {self.group})"
         )
         self.writer.line(f"{name} = nl.ndarray({shape}, nl.{dtype}, buffer=nl.sbuf)")
         return Tile(name, kind, dtype)
@@ -134,7 +137,7 @@ class MapEmitter:
             # Two numbers: only where a graph was not folded.
             self.writer.line(f"nisa.memset(dst={out.name}, value={data!r})")
             data = out
-        operand = f"{scalar.name}[0:rows]" if isinstance(scalar, Tile) else repr(scalar)
+        operand = f"{scalar.name}[0:{self.rows}]" if isinstance(scalar, Tile) else repr(scalar)
         flag = ", reverse0=True" if reverse else ""
         self.writer.line(
             f"nisa.tensor_scalar(dst={out.name}, data={self._spread(data, out)}, "
@@ -149,11 +152,11 @@ class MapEmitter:
         if source.kind == "column":
             return f"{source.name}.expand_dim(2).broadcast(2, {self.columns})"
         if source.kind == "vector":
-            view = f"{source.name}[0:rows]"
+            view = f"{source.name}[0:{self.rows}]"
             return f"{view}.expand_dim(1).broadcast(1, {self.group})"
         if out.kind == "column":
-            return f"{source.name}[0:rows].broadcast(1, {self.group})"
-        inner = f"{source.name}[0:rows].broadcast(1, {self.columns})"
+            return f"{source.name}[0:{self.rows}].broadcast(1, {self.group})"
+        inner = f"{source.name}[0:{self.rows}].broadcast(1, {self.columns})"
         return f"{inner}.expand_dim(1).broadcast(1, {self.group})"
 
     def _copy(self, out: Tile, source: Source) -> None:
@@ -185,8 +188,10 @@ class MapEmitter:
         name = f"{out.name}_mask"
         if condition.kind in ("one", "vector"):
             width = "1" if condition.kind == "one" else self.columns
-            self.writer.line(f"{name} = nl.ndarray((rows, {width}), nl.uint8, buffer=nl.sbuf)")
-            self.writer.line(f"nisa.tensor_copy(dst={name}, src={condition.name}[0:rows])")
+            self.writer.line(
+                f"{name} = nl.ndarray(({self.rows}, {width}), nl.uint8, buffer=nl.sbuf)"
+            )
+            self.writer.line(f"nisa.tensor_copy(dst={name}, src={condition.name}[0:{self.rows}])")
             return Tile(name, condition.kind, PREDICATE_DTYPE)
         mask = self.allocate(name, condition.kind, PREDICATE_DTYPE)
         self._copy(mask, condition)

@@ -59,7 +59,8 @@ class RowwiseEmitter:
     def __init__(self, region: Region, limits: CoreLimits) -> None:
         self.region = region
         self.limits = limits
-        self.made = {tensor for node in region.nodes for tensor in node.outputs}
+        nodes = [*region.prelude, *region.nodes]
+        self.made = {tensor for node in nodes for tensor in node.outputs}
         self.kinds = _kinds(region)
         self.plan = _plan(region, self.kinds, limits)
         self.names = Names(frozenset({"rows", "start", "stop", "first", "last", "nl", "nisa"}))
@@ -79,7 +80,7 @@ class RowwiseEmitter:
         for view in self.region.external_views:
             kind = self._kind_of_view(view)
             self.loads[view] = self._parameter(_INPUT_NAMES[kind], kind, view)
-        for node in self.region.nodes:
+        for node in [*self.region.prelude, *self.region.nodes]:
             word = str(node.attrs.get("fn", node.op))
             if node.output in self.region.outputs:
                 kind = self.kinds[node.output]
@@ -136,6 +137,7 @@ class RowwiseEmitter:
         with writer.indent():
             self._docstring()
             self._load_shared()
+            self._emit_prelude()
             self._start_sums()
             step = self.limits.partitions
             writer.line(f"for start in nl.affine_range(0, {self.plan.partition_rows}, {step}):")
@@ -174,6 +176,15 @@ class RowwiseEmitter:
             )
             dtype = self._widen_scalar(tile, parameter, dtype)
             self.tiles[view] = Tile(tile, parameter.kind, dtype)
+
+    def _emit_prelude(self) -> None:
+        """Single values that are computed, in every partition alike."""
+        emitter = MapEmitter(self.writer, 1, "1", str(self.limits.partitions))
+        for node in self.region.prelude:
+            operands = [self._operand(operand, "") for operand in node.inputs]
+            tile = emitter.allocate(self.label[node.output], "one", _tile_dtype(node.output.dtype))
+            self.tiles[node.output] = tile
+            emitter.emit(node.attrs["fn"], tile, operands)
 
     def _widen_scalar(self, tile: str, parameter: Parameter, dtype: str) -> str:
         """Scalar operands are float32: a single value of another dtype is cast once."""
@@ -452,7 +463,7 @@ def _tile_dtype(dtype: str) -> str:
 
 def _kinds(region: Region) -> dict[Tensor, str]:
     """Where each tensor of the region lies: full, column or out (sums that leave at the end)."""
-    kinds: dict[Tensor, str] = {}
+    kinds: dict[Tensor, str] = {node.output: "one" for node in region.prelude}
     for node in region.nodes:
         if node.op == "reduce":
             kinds[node.output] = "column" if node.attrs["kind"] == "row" else "out"

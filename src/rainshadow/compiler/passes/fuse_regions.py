@@ -2,7 +2,8 @@
 
 Elementwise nodes and reductions over the same rows x columns join one row-wise region, so that
 what lies between them never leaves SBUF. A matmul, attention, gather or copy is a region of its
-own. A region is closed as soon as another region reads one of its results.
+own. A region is closed as soon as another region reads one of its results. Functions of single
+values (a learning rate, a loss scale) are computed anew in every region that reads them.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from rainshadow.compiler.graph import Graph, Node, Tensor, View, space_of
 from rainshadow.compiler.region import Region
 
 _ROWWISE = ("map", "iota", "reduce")
+#: A node that shares an input with one of the last regions of its loop space may join it.
+_RECENT = 4
 
 
 @dataclass(eq=False, slots=True)
 class _Open:
-    """A row-wise region that still takes nodes. columns_of: tensor -> its columns inside."""
+    """A row-wise region that still takes nodes. made: tensor -> where it lies inside."""
 
     rows: int
     columns: int
@@ -41,11 +44,15 @@ class _Grouping:
         self.graph = graph
         self.groups: list[_Open] = []
         self.maker: dict[Tensor, _Open] = {}
+        self.single: dict[Tensor, Node] = {}
 
     def place(self, position: int, node: Node) -> None:
+        if _is_single(node):
+            self.single[node.output] = node
+            return
         group = self._home(node) if node.op in _ROWWISE else None
-        for view in node.views:
-            source = self.maker.get(view.root)
+        for root in self._read(node):
+            source = self.maker.get(root)
             if source is not None and source is not group:
                 source.closed = True
         if group is None:
@@ -58,29 +65,79 @@ class _Grouping:
             self.maker[tensor] = group
             group.made[tensor] = _kind(node, group)
 
+    def _prelude(self, nodes: Sequence[Node]) -> list[Node]:
+        """The single-value nodes that `nodes` depend on, in order."""
+        found: set[Node] = set()
+        pending = [view.root for node in nodes for view in node.views]
+        while pending:
+            node = self.single.get(pending.pop())
+            if node is not None and node not in found:
+                found.add(node)
+                pending += [view.root for view in node.views]
+        return [node for node in self.graph.nodes if node in found] if found else []
+
+    def _read(self, node: Node) -> list[Tensor]:
+        """What must be made before the node: its inputs, single values traced to their source."""
+        nodes = [node, *self._prelude([node])]
+        roots = dict.fromkeys(view.root for member in nodes for view in member.views)
+        return [root for root in roots if root not in self.single]
+
     def _home(self, node: Node) -> _Open | None:
         """An open region that makes one of the node's inputs and has room for it."""
+        through = {root for single in self._prelude([node]) for root in self._read(single)}
         for view in node.views:
             group = self.maker.get(view.root)
-            if group is not None and not group.closed and _fits(node, group):
+            if group is not None and self._takes(group, node, through):
                 return group
-        for group in reversed(self.groups[-4:]):
+        for group in reversed(self.groups[-_RECENT:]):
             shares = {v.root for member in group.nodes for v in member.views}
-            fresh = not group.closed and any(v.root in shares for v in node.views)
-            if fresh and _space(node) == (group.rows, group.columns) and _fits(node, group):
+            related = any(v.root in shares for v in node.views)
+            same = _space(node) == (group.rows, group.columns)
+            if related and same and self._takes(group, node, through):
                 return group
         return None
 
+    def _takes(self, group: _Open, node: Node, through: set[Tensor]) -> bool:
+        """The group is open, has the node's loops, and need not be finished before the node."""
+        return not group.closed and not through & group.made.keys() and _fits(node, group)
+
     def regions(self) -> list[Region]:
-        outside = {view.root for view in self.graph.outputs}
-        outside |= {new.root for _, new in self.graph.updates}
+        results = {view.root for view in self.graph.outputs}
+        results |= {new.root for _, new in self.graph.updates}
+        outside = set(results)
         for node in self.graph.nodes:
             for view in node.views:
                 maker = self.maker.get(view.root)
                 if maker is not None and node not in maker.nodes:
                     outside.add(view.root)
-        ordered = sorted(self.groups, key=lambda group: group.last)
-        return [_region(group, outside) for group in ordered]
+                if view.root in self.single and node.op not in _ROWWISE:
+                    results.add(view.root)
+        placed = [(group.last, self._region(group, outside)) for group in self.groups]
+        position = {node: number for number, node in enumerate(self.graph.nodes)}
+        for tensor, node in self.single.items():
+            if tensor in results:
+                placed.append((position[node], self._single_region(node)))
+        return [region for _, region in sorted(placed, key=lambda entry: entry[0])]
+
+    def _region(self, group: _Open, outside: set[Tensor]) -> Region:
+        first = group.nodes[0]
+        kind = "rowwise" if first.op in _ROWWISE else first.op
+        outputs = [t for node in group.nodes for t in node.outputs if t in outside]
+        prelude = self._prelude(group.nodes) if kind == "rowwise" else []
+        name = _name(group.nodes)
+        return Region(name, kind, group.nodes, outputs, group.rows, group.columns, prelude)
+
+    def _single_region(self, node: Node) -> Region:
+        """A single value that is a result or that another kind of region reads."""
+        return Region(_name([node]), "rowwise", [node], [node.output], 1, 1, self._prelude([node]))
+
+
+def _is_single(node: Node) -> bool:
+    return (
+        node.op == "map"
+        and node.output.size == 1
+        and all(view.size == 1 and view.root.size == 1 for view in node.views)
+    )
 
 
 def _space(node: Node) -> tuple[int, int]:
@@ -130,13 +187,6 @@ def _reads_in_place(view: View, group: _Open) -> bool:
     if inside == "full":
         return strides in ((group.columns, 1), (0, 1) if group.rows == 1 else (group.columns, 1))
     return inside == "column" and strides[1] == 0 and (strides[0] == 1 or group.rows == 1)
-
-
-def _region(group: _Open, outside: set[Tensor]) -> Region:
-    first = group.nodes[0]
-    kind = "rowwise" if first.op in _ROWWISE else first.op
-    outputs = [t for node in group.nodes for t in node.outputs if t in outside]
-    return Region(_name(group.nodes), kind, group.nodes, outputs, group.rows, group.columns)
 
 
 def _name(nodes: Sequence[Node]) -> str:
