@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def time_trace(trace: Trace, chip: Chip, options: TimingOptions | None = None) -
     table_ps = _table_loads(trace, costs, core)
     overlap_end, overlap = overlaps(trace.ranges)
     plain = not _use_numba(options)
-    run: Callable[..., None] = _schedule if plain else _compiled(_schedule)
+    run: Callable[..., None] = _schedule if plain else _compiled_schedule()
     arrays = (
         trace.signature, trace.access, trace.access_end, overlap_end, overlap,
         costs.engine, costs.queue, costs.occupancy_ps, costs.latency_ps, costs.issue_ps, table_ps,
@@ -74,10 +75,8 @@ def time_trace(trace: Trace, chip: Chip, options: TimingOptions | None = None) -
     state = [_zeros(len(trace.ranges), plain) for _ in range(4)]
     result = [_zeros(trace.num_rows, plain) for _ in range(4)]
     idle = _zeros(3 * (_TRANSFER + 1), plain)
-    steps = (_book, _ready_at, _mark)
-    parts = steps if plain else tuple(_compiled(step) for step in steps)
     run(
-        *parts, idle, *columns, *state, *result, semaphore_ps, trigger_ps, completion_ps,
+        idle, *columns, *state, *result, semaphore_ps, trigger_ps, completion_ps,
         _BUFFER_CAUSE, _DMA_BUSY_CAUSE,
     )  # fmt: skip
     start, end, wait, cause = result
@@ -231,10 +230,17 @@ def _use_numba(options: TimingOptions) -> bool:
 
 
 @cache
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def _compiled_schedule() -> Callable[..., None]:
+    """`_schedule` and what it calls as machine code, kept by numba between processes."""
     import numba
 
-    return numba.njit(cache=True)(function)  # type: ignore[no-any-return]
+    compiled = numba.njit(cache=True)
+    namespace = dict(globals())
+    for step in (_book, _ready_at, _mark):
+        namespace[step.__name__] = compiled(step)
+    schedule = FunctionType(_schedule.__code__, namespace, _schedule.__name__)
+    schedule.__module__, schedule.__qualname__ = __name__, _schedule.__qualname__
+    return compiled(schedule)
 
 
 #: Resources of `_book`: descriptor generators are numbered like engines, then the DMA engines.
@@ -313,7 +319,7 @@ def _mark(
 
 
 def _schedule(
-    book: Any, ready_at: Any, mark: Any, idle: Any,
+    idle: Any,
     signature: Any, access: Any, access_end: Any, overlap_end: Any, overlap: Any,
     engine: Any, queue: Any, occupancy: Any, latency: Any, issue: Any, table: Any,
     written: Any, writer: Any, read_until: Any, reader: Any,
@@ -335,16 +341,16 @@ def _schedule(
         lane = queue[kind]
         me = 3 if lane >= 0 else unit
         stop = access_end[row]
-        ready, why = ready_at(
+        ready, why = _ready_at(
             begin, stop, me, lane >= 0, access, overlap_end, overlap,
             written, writer, read_until, reader, semaphore, buffer_cause,
         )  # fmt: skip
         if lane >= 0:
             free = queue_free[lane]
             at = ready if ready > free else free
-            at = book(idle, unit, at, issue[kind])
+            at = _book(idle, unit, at, issue[kind])
             queue_free[lane] = at
-            go = book(idle, _TRANSFER, at + trigger, occupancy[kind])
+            go = _book(idle, _TRANSFER, at + trigger, occupancy[kind])
             if go > at + trigger and at + trigger > ready:
                 why = dma_busy_cause
             wait[row] = go - trigger - free
@@ -364,5 +370,5 @@ def _schedule(
             why = 0
         cause[row] = why
         end[row] = done
-        mark(begin, stop, me, access, done, busy_until, written, writer, read_until, reader)
+        _mark(begin, stop, me, access, done, busy_until, written, writer, read_until, reader)
         begin = stop
