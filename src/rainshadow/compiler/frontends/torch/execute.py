@@ -16,7 +16,7 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 
 from rainshadow.compiler.frontends.torch import lowering
-from rainshadow.compiler.frontends.torch.host import run_node
+from rainshadow.compiler.frontends.torch.host import is_draw, run_node
 from rainshadow.compiler.frontends.torch.phases import eager_phase
 from rainshadow.compiler.frontends.torch.storage import (
     allocate,
@@ -271,6 +271,10 @@ def _write_back(value: torch.Tensor, target: torch.Tensor) -> None:
 # -- planning ------------------------------------------------------------------------------------
 
 
+#: Level of random draws: they read no values, so they do not cut a kernel in two.
+_DRAWN_FIRST = -1
+
+
 def plan(graph: DeviceGraph) -> list[KernelStep | HostStep]:
     """Cut the graph into kernels and host operators.
 
@@ -284,6 +288,7 @@ def plan(graph: DeviceGraph) -> list[KernelStep | HostStep]:
             levels[node] = 0
             continue
         needed = max((levels[source] for source in node.all_input_nodes), default=0)
+        needed = max(needed, 0)
         if is_view(node):
             levels[node] = needed
             continue
@@ -291,14 +296,16 @@ def plan(graph: DeviceGraph) -> list[KernelStep | HostStep]:
         if reason:
             reasons[node] = reason
         levels[node] = needed + (needed % 2 == 0) if reason else needed + needed % 2
+        if reason and is_draw(node):
+            levels[node] = _DRAWN_FIRST
     wanted = {root_of(out) for out in [*graph.outputs, *graph.updates] if isinstance(out, Node)}
     steps: list[KernelStep | HostStep] = []
-    for level in range(max(levels.values(), default=0) + 1):
+    for level in range(_DRAWN_FIRST, max(levels.values(), default=0) + 1):
         members = [n for n in graph.module.graph.nodes if levels[n] == level and _computes(n)]
         if level % 2:
             steps += [HostStep(node, reasons[node]) for node in members if node in reasons]
         elif members:
-            name = graph.name if not reasons else f"{graph.name}_part{level // 2}"
+            name = graph.name if max(levels.values()) == 0 else f"{graph.name}_part{level // 2}"
             steps += _kernel_step(graph, members, wanted, name)
     return steps
 

@@ -29,8 +29,25 @@ from rainshadow.errors import NotModelled, SourceLine
 Tensor = torch.Tensor
 
 
+aten = torch.ops.aten
+
+#: Random draws for which only the shape of an input counts.
+_DRAWS = frozenset({
+    aten.rand.default, aten.randn.default, aten.rand_like.default, aten.randn_like.default,
+    aten.bernoulli.p, aten.randint.default, aten.randint.low, aten.randint_like.default,
+    aten.randint_like.low_dtype, aten.randperm.default,
+})  # fmt: skip
+
+
+def is_draw(node: Node) -> bool:
+    """True if the node draws random numbers and reads no values: it can run before all else."""
+    return node.target in _DRAWS
+
+
 def run_node(node: Node, value: Callable[[Node], Any], reason: str) -> Any:
     """Execute one FX node on the host; `value` gives the device tensors of its inputs."""
+    if is_draw(node):
+        value = _blank
     args, kwargs = torch.fx.map_arg((node.args, node.kwargs), value)
     if getattr(node.target, "__name__", "") == "getitem":
         return args[0][args[1]]
@@ -50,6 +67,12 @@ def run_operator(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], reason:
             fix='run with data="full", or move this operator to the CPU',
         )
     return _call(op, args, kwargs)
+
+
+def _blank(node: Node) -> Tensor:
+    """A host tensor that has a node's shape only."""
+    meta = node.meta["val"]
+    return torch.empty(meta.shape, dtype=meta.dtype, device="cpu")
 
 
 def _allocated(meta: Any) -> Any:
@@ -87,7 +110,8 @@ def _call(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def _note(op: Any, args: Any, kwargs: Any, line: SourceLine | None, reason: str) -> None:
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     if torch.Tag.nondeterministic_seeded in getattr(op, "tags", ()):
-        current_session().transfer("random", sum(t.numel() * t.itemsize for t in tensors))
+        sizes = [t.numel() * t.itemsize for t in tensors] or [0]
+        current_session().transfer("random", max(sizes))
     elif not tensors:
         current_session().transfer("factory", 0)
     else:
