@@ -11,6 +11,7 @@ import importlib
 import pkgutil
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import typer
 
@@ -18,6 +19,8 @@ from rainshadow import __version__
 from rainshadow.errors import RainshadowError, UnknownNameError
 
 _FOLDER = Path(__file__).parent
+#: Exit codes that typer gives of itself.
+_TYPER_USAGE, _TYPER_INTERRUPTED = 2, 130
 _HELP = """A software AWS Trainium 2: run, time and price AI code written for Nvidia.
 
 Start with:  rainshadow port SCRIPT.py
@@ -87,8 +90,14 @@ def main() -> None:
         print(f"rainshadow: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("rainshadow: interrupted", file=sys.stderr)
-        sys.exit(1)
+        _interrupted()
     except SystemExit as stop:
+        if stop.code == _TYPER_INTERRUPTED:
+            _interrupted()
         # Usage errors are bad input: exit code 1 by this project's convention, not 2.
-        sys.exit(1 if stop.code == 2 else stop.code)
+        sys.exit(1 if stop.code == _TYPER_USAGE else stop.code)
+
+
+def _interrupted() -> NoReturn:
+    print("rainshadow: interrupted", file=sys.stderr)
+    sys.exit(1)

@@ -118,11 +118,12 @@ def _names(kind: str) -> str:
 def _resolve(kind: str, name: str) -> str:
     """The file that `name`, a file's name, alias or path, stands for."""
     files = _shipped(kind)
-    if name in files or _is_path(name):
+    if _is_path(name):
         return name
     by_alias = {alias: stem for stem, raw in files.items() for alias in raw.get("aliases", ())}
-    if name in by_alias:
-        return by_alias[name]
+    found = {stem: stem for stem in files} | by_alias
+    if name.lower() in found:
+        return found[name.lower()]
     raise UnknownNameError(_WORDS[kind], name, [*files, *by_alias])
 
 

@@ -154,11 +154,11 @@ class Reader:
             low=low,
             high=high,
             note=raw.get("note", ""),
-            alternatives=tuple(self._alternatives(raw, key, quantity)),
+            alternatives=tuple(self._alternatives(raw, value, key, quantity)),
         )
 
     def _alternatives(
-        self, raw: dict[str, Any], key: str, quantity: Callable[[Any], float]
+        self, raw: dict[str, Any], value: float, key: str, quantity: Callable[[Any], float]
     ) -> list[Alternative]:
         found = []
         for entry in raw.get("alternatives", ()):
@@ -167,7 +167,10 @@ class Reader:
                 continue
             self._known_source(entry["source"], _join(key, "alternatives"))
             text = str(entry["value"])
-            found.append(Alternative(value=quantity(text), text=text, source=entry["source"]))
+            other = Alternative(value=quantity(text), text=text, source=entry["source"])
+            if other.value == value:
+                self.fault(_join(key, "alternatives"), f"{text} agrees; name it in the note")
+            found.append(other)
         return found
 
 

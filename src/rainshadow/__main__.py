@@ -1,0 +1,5 @@
+"""`python -m rainshadow` is the `rainshadow` command."""
+
+from rainshadow.cli import main
+
+main()
