@@ -76,3 +76,43 @@ class Ledger:
         """The weakest grade among the figures used; "measured" if none were."""
         ranks = [GRADES.index(row.figure.grade) for row in self._rows.values()]
         return GRADES[max(ranks, default=0)]
+
+
+Scenario = Literal["central", "best", "worst"]
+SCENARIOS: tuple[Scenario, ...] = ("central", "best", "worst")
+
+
+@dataclass(frozen=True, slots=True)
+class Picker:
+    """Reads figures for one scenario: at their value, or at the end of their range.
+
+    Every read is entered in `ledger`, so that an answer knows what it rests on.
+    """
+
+    ledger: Ledger
+    scenario: Scenario = "central"
+
+    def higher_is_better(self, figure: Figure, what: str) -> float:
+        """A bandwidth, a rate: the best case takes the high end."""
+        value = self.ledger.use(figure, what)
+        return {"central": value, "best": figure.high, "worst": figure.low}[self.scenario]
+
+    def lower_is_better(self, figure: Figure, what: str) -> float:
+        """A latency, a power, a price: the best case takes the low end."""
+        value = self.ledger.use(figure, what)
+        return {"central": value, "best": figure.low, "worst": figure.high}[self.scenario]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A number an answer gives: central value, range, and the grade of its weakest figure."""
+
+    value: float
+    low: float
+    high: float
+    grade: Grade
+
+    @staticmethod
+    def over(scenarios: Sequence[float], grade: Grade) -> Estimate:
+        """From the central value and the values of the other scenarios."""
+        return Estimate(value=scenarios[0], low=min(scenarios), high=max(scenarios), grade=grade)

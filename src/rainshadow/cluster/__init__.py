@@ -1,0 +1,1 @@
+"""Many chips: how they are wired, what collectives cost on them, and one training step on all."""

@@ -1,0 +1,1 @@
+"""One file per way to divide a training step over chips."""

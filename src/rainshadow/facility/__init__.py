@@ -1,0 +1,1 @@
+"""The building: what chips and hosts draw, and what the site adds."""
