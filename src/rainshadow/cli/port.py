@@ -1,7 +1,8 @@
 """Port a CUDA PyTorch script, unedited: ties to CUDA, parity, one step on the chip.
 
 Words after -- go to the script. It runs three times: on the CPU in exact fp32, on the simulated
-chip in bf16, and there in exact fp32. --out gets summary.json, the NKI kernels and the trace.
+chip in bf16, and there in exact fp32. --out gets report.html, summary.json, the NKI kernels, the
+trace, and a timeline for ui.perfetto.dev.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rainshadow.machine import Site
     from rainshadow.porting.port import PortResult
+
+_PS_PER_S = 1e12
 
 
 def command(
@@ -26,16 +30,27 @@ def command(
     ] = None,
     chip: Annotated[str, typer.Option(help="The chip: see `rainshadow machines`.")] = "trainium2",
     steps: Annotated[int | None, typer.Option(help="End after so many optimizer steps.")] = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=USD/h: a chip (per chip-hour) or an instance (its hour); may repeat."
+        ),
+    ] = None,
+    site: Annotated[str, typer.Option(help="Where the machines stand.")] = "aws_fleet",
     no_host: Annotated[bool, typer.Option(help="Refuse operators without a kernel.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
 ) -> None:
     """Run, compare, time, write, print."""
+    from rainshadow.cost.price import parse_prices
+    from rainshadow.machine import load_site
     from rainshadow.porting.launch import check_script
     from rainshadow.porting.output import staged
     from rainshadow.porting.port import PortOptions, port
     from rainshadow.porting.summary import summarize
+    from rainshadow.report.text import port_text
 
     check_script(script)
+    prices, where = parse_prices(price or []), load_site(site)
     folder = out or Path("rainshadow-out") / script.stem
     with staged(folder) as scratch:
         runs = scratch / "runs"
@@ -48,10 +63,10 @@ def command(
             host=not no_host,
         )
         result = port(options, output=sys.stderr, progress=_say)
-        summary = summarize(result)
+        summary = {**summarize(result), "layout": _layout(result, where, prices)}
         _write(result, summary, scratch)
         shutil.rmtree(runs)
-    print(json.dumps(summary, indent=2) if as_json else "\n".join(_text(summary)))
+    print(json.dumps(summary, indent=2) if as_json else "\n".join(port_text(summary)))
     _say(f"written to {folder}/")
     _judge(result)
 
@@ -77,8 +92,25 @@ def _judge(result: PortResult) -> None:
         )
 
 
+def _layout(result: PortResult, site: Site, prices: dict[str, float]) -> dict[str, Any] | None:
+    """Layout and price of the step; None where there is no step or no token to count."""
+    from rainshadow.errors import NotModelled
+    from rainshadow.porting.layout import lay_out_step, summarize_layout
+
+    if result.step is None:
+        return None
+    try:
+        rows = lay_out_step(result.step, result.script.name, site=site, prices=prices)
+    except NotModelled as error:
+        _say(f"no layout: {error.what}")
+        return None
+    return summarize_layout(rows, site)
+
+
 def _write(result: PortResult, summary: dict[str, Any], folder: Path) -> None:
     from rainshadow.porting.port import concatenate
+    from rainshadow.report.html import port_page
+    from rainshadow.report.perfetto import TimelineLaunch, perfetto_json
 
     (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     kernels = folder / "kernels"
@@ -88,76 +120,8 @@ def _write(result: PortResult, summary: dict[str, Any], folder: Path) -> None:
     if result.step is not None and result.step.launches:
         traces = [launch.timeline.trace for launch in result.step.launches]
         concatenate(traces).save(folder / "trace.npz")
-
-
-def _text(summary: dict[str, Any]) -> list[str]:
-    """The answer for a terminal."""
-    head = f"{summary['script']} on a simulated {_chip(summary)}"
-    lines = [head + (", PARTIAL" if summary["partial"] else ""), "", "1. Ties to CUDA"]
-    for tie in summary["ties"]:
-        where = tie["where"]
-        lines.append(
-            f"  {Path(where['file']).name}:{where['line']:<5} {tie['api']:<34} x{tie['count']:<6}"
-            f"{tie['resolution']}"
-        )
-    lines += ["", "2. Parity with the CPU in exact fp32"]
-    for precision, parity in summary["parity"].items():
-        lines += _parity_lines(precision, parity)
-    if summary["step"] is not None:
-        lines += ["", *_step_lines(summary["step"])]
-    return lines
-
-
-def _chip(summary: dict[str, Any]) -> str:
-    return summary["step"]["chip"] if summary["step"] else "chip"
-
-
-def _parity_lines(precision: str, parity: dict[str, Any]) -> list[str]:
-    verdict = "agrees" if parity["agrees"] else "DISAGREES"
-    worst = parity["gradients"][0] if parity["gradients"] else None
-    loss, limit = parity["worst_loss_error"], parity["loss_limit"]
-    lines = [f"  {precision}: {verdict}"]
-    if loss is not None:
-        lines.append(
-            f"    worst loss difference {loss:.2e} (limit {limit:g}) over {len(parity['losses'])} "
-            f"steps; last loss {parity['losses'][-1]:.4f}, CPU {parity['reference_losses'][-1]:.4f}"
-        )
-    if worst is not None:
-        error = "not finite" if worst["norm_error"] is None else f"{worst['norm_error']:.2e}"
-        lines.append(
-            f"    worst gradient difference at step 1 {error} "
-            f"(limit {parity['gradient_limit']:g}): {worst['name']}"
-        )
-    return lines + [f"    {fault}" for fault in parity["faults"]]
-
-
-def _step_lines(step: dict[str, Any]) -> list[str]:
-    from rainshadow.units import format_bytes, format_seconds
-
-    host = step["host_operations"]
-    lines = [
-        f"3. Step {step['index']} on one NeuronCore: {format_seconds(step['step_s'])}",
-        f"  {step['launches']} kernel launches, {step['instructions']:,} instructions, "
-        f"{format_seconds(step['launch_s'])} of it starting kernels",
-        f"  MFU {step['mfu_fraction']:.2%}, HFU {step['hfu_fraction']:.2%} "
-        f"of the core's bf16 peak; busiest: {step['bound_by']}",
-        "  phases: " + _seconds(step["phase_s"]),
-        "  engines busy: " + _seconds(step["engine_busy_s"]),
-        "  peaks: "
-        f"SBUF {format_bytes(step['sbuf_peak_bytes_per_partition'])} and "
-        f"PSUM {format_bytes(step['psum_peak_bytes_per_partition'])} per partition, "
-        f"HBM {format_bytes(step['hbm_peak_bytes'])}",
-        f"  on the host: {sum(row['count'] for row in host)} operators"
-        + (f", {step['host_flops_fraction']:.2%} of the FLOP" if host else ""),
-        *(f"    {row['op']} x{row['count']} at {row['where']}: {row['reason']}" for row in host),
-        "  top kernels:",
-    ]
-    for row in step["top_kernels"][:8]:
-        lines.append(f"    {format_seconds(row['time_s']):>10}  {row['kernel']}: {row['function']}")
-    return lines
-
-
-def _seconds(times: dict[str, float]) -> str:
-    from rainshadow.units import format_seconds
-
-    return ", ".join(f"{name} {format_seconds(value)}" for name, value in times.items() if value)
+    launches = result.step.launches if result.step else ()
+    drawn = [TimelineLaunch(entry.kernel, entry.phase, entry.timeline) for entry in launches]
+    (folder / "timeline.perfetto.json.gz").write_bytes(perfetto_json(drawn))
+    bars = [(entry.kernel, entry.phase, entry.duration_ps / _PS_PER_S) for entry in launches]
+    (folder / "report.html").write_text(port_page(summary, bars), encoding="utf-8")

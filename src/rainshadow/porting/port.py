@@ -2,7 +2,7 @@
 
 The runs: CPU in exact fp32 (the reference), chip in the chip's bf16 policy, chip in exact fp32.
 Printing and files are the report's and the command line's business; layout and price are
-layout.py's.
+`porting.layout`'s.
 """
 
 from __future__ import annotations

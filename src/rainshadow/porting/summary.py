@@ -1,6 +1,6 @@
 """Knows how a port's result reads as plain numbers: for summary.json and for text.
 
-Every key that is a quantity ends in its unit. Layout and price are not here.
+Every key that is a quantity ends in its unit. Layout and price are in `porting.layout`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What people read: text for a terminal, a timeline for Perfetto, a page for a browser."""
