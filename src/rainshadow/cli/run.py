@@ -29,11 +29,11 @@ def command(
 ) -> None:
     """Run the script as its own process; its exit state is this command's."""
     from rainshadow.errors import InputError
-    from rainshadow.machine import load_chip
+    from rainshadow.machine import load_neuron_chip
     from rainshadow.porting.launch import ScriptRun, check_script, require_complete
 
     check_script(script)
-    load_chip(chip)
+    load_neuron_chip(chip)
     if precision not in ("bf16", "fp32"):
         raise InputError(f"precision {precision!r}", allowed="bf16 or fp32")
     with tempfile.TemporaryDirectory(prefix="rainshadow-") as scratch:

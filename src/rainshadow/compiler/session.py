@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from rainshadow.errors import CapacityError, InputError, NotModelled, SourceLine
-from rainshadow.machine import Chip, load_chip
+from rainshadow.machine import Chip, load_neuron_chip
 from rainshadow.sim.options import SimOptions
 from rainshadow.sim.trace import Trace
 
@@ -151,7 +151,7 @@ class Session:
     def __init__(
         self, chip: Chip | str = "trainium2", options: SessionOptions | None = None
     ) -> None:
-        self.chip = load_chip(chip) if isinstance(chip, str) else chip
+        self.chip = load_neuron_chip(chip) if isinstance(chip, str) else chip
         if self.chip.core is None:
             raise InputError(f"{self.chip.name} has no NeuronCore", allowed="a NeuronCore chip")
         self.options = options or SessionOptions()

@@ -136,6 +136,20 @@ def load_chip(name: str) -> Chip:
     return _build("machines", _resolve("machines", name))  # type: ignore[no-any-return]
 
 
+def load_neuron_chip(name: str) -> Chip:
+    """A chip with NeuronCores, which kernels can run on.
+
+    Errors: as `load_chip`; `InputError` for a chip of another family.
+    """
+    chip = load_chip(name)
+    if chip.core is None:
+        cores = [known for known in list_chips() if load_chip(known).core is not None]
+        raise InputError(
+            f"{chip.name} has no NeuronCore to run NKI kernels on", allowed=", ".join(cores)
+        )
+    return chip
+
+
 @cache
 def load_system(name: str) -> System:
     """A system by file name, alias or path.

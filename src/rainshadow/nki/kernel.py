@@ -10,7 +10,8 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,6 +55,15 @@ class Run:
     trace: Trace
 
 
+@dataclass(frozen=True, slots=True)
+class _Observer:
+    tell: Callable[[Run], None]
+    chip: Chip | None
+
+
+_OBSERVERS: list[_Observer] = []
+
+
 class Kernel:
     """A function decorated with `@nki.jit`.
 
@@ -92,10 +102,15 @@ def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 
 def target_chip() -> Chip:
-    """The chip that AWS's target variable selects; Trainium 2 unless it is set.
+    """The chip of launches that name none: an observer's, else what AWS's target variable selects.
+
+    Trainium 2 unless that is set.
 
     Errors: `InputError` for a value AWS does not define.
     """
+    observed = next((entry.chip for entry in reversed(_OBSERVERS) if entry.chip), None)
+    if observed is not None:
+        return observed
     value = os.environ.get(TARGET_VARIABLE)
     if not value:
         return load_chip(DEFAULT_CHIP)
@@ -148,7 +163,24 @@ def record(
     wants_torch = any(_is_torch(value) for value in [*args, *(kwargs or {}).values()])
     outputs = _unbind(returned, wants_torch, with_data=recorder.with_data)
     trace = recorder.trace() if recorder.options.record else _empty_trace(recorder)
-    return Run(outputs, trace)
+    run = Run(outputs, trace)
+    for observer in _OBSERVERS:
+        observer.tell(run)
+    return run
+
+
+@contextmanager
+def observe(tell: Callable[[Run], None], chip: Chip | None = None) -> Iterator[None]:
+    """Hand every launch made inside the block to `tell`, whoever makes it.
+
+    chip: the machine of those launches that name none.
+    """
+    observer = _Observer(tell, chip)
+    _OBSERVERS.append(observer)
+    try:
+        yield
+    finally:
+        _OBSERVERS.remove(observer)
 
 
 def _empty_trace(recorder: Recorder) -> Trace:

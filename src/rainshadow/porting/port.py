@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rainshadow.errors import InputError, ScriptError
-from rainshadow.machine import Chip, load_chip
+from rainshadow.machine import Chip, load_neuron_chip
 from rainshadow.porting.launch import ScriptRun, check_script, require_complete
 from rainshadow.porting.parity import Parity, compare
 from rainshadow.porting.record import HostOperation, RunRecord
@@ -134,7 +134,7 @@ def port(options: PortOptions, *, output: IO[Any], progress: Callable[[str], Non
     """
     check_script(options.script)
     began_s = time.perf_counter()
-    chip = load_chip(options.chip)
+    chip = load_neuron_chip(options.chip)
     records = _Runs(options, output, progress).records()
     reference, bf16, fp32 = (records[name] for name in ("reference", "bf16", "fp32"))
     return PortResult(

@@ -97,17 +97,12 @@ def summarize_step(step: ChipStep) -> dict[str, Any]:
 def top_kernels(step: ChipStep) -> list[dict[str, Any]]:
     """The tile functions that kept a launch from ending, longest first.
 
-    The time of a row is what it adds to the end of everything before it, so that the times of
-    all functions add up to the launches' durations.
+    By `Timeline.added_ps`: the times of all functions add up to the launches' durations.
     """
     total: Counter[tuple[str, str, str]] = Counter()
     for launch in step.launches:
         trace = launch.timeline.trace
-        ends = launch.timeline.end_ps
-        if not len(ends):
-            continue
-        latest = np.maximum.accumulate(ends)
-        added = np.diff(latest, prepend=launch.timeline.start_ps.min())
+        added = launch.timeline.added_ps
         by_scope = np.bincount(trace.scope, weights=added, minlength=len(trace.scopes))
         for name, ps in zip(trace.scopes, by_scope, strict=True):
             total[launch.kernel, name, launch.phase] += int(ps)

@@ -7,7 +7,7 @@ from html import escape
 
 _WIDTH, _HEIGHT = 640, 240
 _LEFT, _BOTTOM, _TOP, _RIGHT = 52, 28, 12, 12
-_BAR, _GAP, _LABEL = 16, 8, 200
+_BAR, _GAP, _LABEL = 16, 8, 230
 _TICKS = 4
 
 
@@ -55,7 +55,8 @@ def bar_chart(values: Mapping[str, float], text_of: Mapping[str, str]) -> str:
     for number, (name, value) in enumerate(values.items()):
         top = _GAP + number * (_BAR + _GAP)
         parts.append(
-            f'<text class="axis end" x="{_LABEL - 8}" y="{top + 12}">{escape(_short(name))}</text>'
+            f'<text class="axis end small" x="{_LABEL - 8}" y="{top + 12}">'
+            f"{escape(_short(name))}</text>"
             f'<rect class="bar s0" x="{_LABEL}" y="{top}" width="{room * value / largest:.1f}" '
             f'height="{_BAR}"><title>{escape(name)}</title></rect>'
             f'<text class="axis" x="{_LABEL + room * value / largest + 6:.1f}" y="{top + 12}">'
@@ -88,7 +89,7 @@ def strip(parts_s: Sequence[tuple[str, str, float]]) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 30 else text[:14] + "…" + text[-15:]
+    return text if len(text) <= 34 else text[:16] + "…" + text[-17:]
 
 
 def _open(width: float, height: float, label: str) -> str:

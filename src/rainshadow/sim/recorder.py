@@ -53,7 +53,7 @@ class Recorder:
         if chip.core is None:
             raise InputError(
                 f"{chip.name} has no NeuronCore to run NKI kernels on",
-                allowed="trainium1, trainium2, trainium3",
+                allowed="a chip with NeuronCores: see `rainshadow machines`",
             )
         self.chip = chip
         self.core: NeuronCore = chip.core

@@ -58,6 +58,13 @@ class Timeline:
         return int(self.end_ps.max()) - int(self.start_ps.min())
 
     @property
+    def added_ps(self) -> Column:
+        """int64[n]: what each row adds to the end of everything before it; sums to the duration."""
+        if not len(self.end_ps):
+            return np.zeros(0, dtype=np.int64)
+        return np.diff(np.maximum.accumulate(self.end_ps), prepend=self.start_ps.min())
+
+    @property
     def engine_busy_ps(self) -> dict[str, int]:
         """Time each track was occupied."""
         totals = np.bincount(self.track, weights=self.busy_ps, minlength=len(self.tracks))

@@ -122,6 +122,7 @@ class Trace:
                     access_end=self.access_end,
                     ranges=self.ranges,
                 )
+            Path(temporary).chmod(0o644)  # mkstemp makes files for their owner only
             os.replace(temporary, path)
         except BaseException:
             os.unlink(temporary)

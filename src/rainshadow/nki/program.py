@@ -1,0 +1,177 @@
+"""Knows how a user's file with NKI kernels is loaded, or run as a script, under our NKI names."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import runpy
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rainshadow import dtypes
+from rainshadow.errors import (
+    InputError,
+    RainshadowError,
+    ScriptError,
+    SourceLine,
+    UnknownNameError,
+)
+from rainshadow.machine import Chip
+from rainshadow.nki.install import nki_names
+from rainshadow.nki.kernel import Kernel, Run, Shape, observe
+
+#: Random integers are below this: small enough to be indices of any table.
+_INTEGER_END = 8
+
+
+def load_kernel(path: Path, name: str) -> Callable[..., Any]:
+    """The function `name` of a file, decorated with `@nki.jit` or not.
+
+    Errors: `InputError` without such a file, `UnknownNameError` without such a function,
+    `ScriptError` where the file itself raises.
+    """
+    _check_file(path)
+    spec = importlib.util.spec_from_file_location(f"kernels_of_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is no Python file", allowed="FILE.py or FILE.py:function")
+    module = importlib.util.module_from_spec(spec)
+    with as_script(path, ()):
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+    kernels = {key: value for key, value in vars(module).items() if isinstance(value, Kernel)}
+    found = kernels.get(name) or getattr(module, name, None)
+    if not callable(found):
+        raise UnknownNameError(f"kernel of {path}", name, kernels or _functions(module))
+    return found
+
+
+def run_program(path: Path, arguments: Sequence[str], chip: Chip) -> list[Run]:
+    """Run a file as a script on `chip`; the kernel launches it makes, in order.
+
+    Errors: `InputError` where it launches none, `ScriptError` where it raises.
+    """
+    _check_file(path)
+    runs: list[Run] = []
+    with observe(runs.append, chip), as_script(path, arguments):
+        runpy.run_path(str(path), run_name="__main__")
+    if not runs:
+        raise InputError(
+            f"{path} launched no kernel",
+            allowed="a script that calls one, or FILE.py:function with --arg for its arguments",
+        )
+    return runs
+
+
+def bind_arguments(
+    kernel: Callable[..., Any], given: Sequence[str], *, data: bool, seed: int
+) -> dict[str, Any]:
+    """Arguments of a kernel from NAME=VALUE texts.
+
+    VALUE: 128x512 or 128x512:bfloat16 (random numbers; float32 unless said), @FILE.npy, a dtype's
+    name, or a Python literal.  data: False gives shapes without numbers.
+    Errors: `InputError` for a value that reads as none of these, and for missing arguments.
+    """
+    function = kernel.function if isinstance(kernel, Kernel) else kernel
+    parameters = inspect.signature(function).parameters
+    generator = np.random.default_rng(seed)
+    values: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--arg {text}", allowed="--arg NAME=VALUE, for example x=128x512")
+        if name not in parameters:
+            raise UnknownNameError(f"argument of {function.__name__}", name, parameters)
+        values[name] = _value(text, value, generator if data else None)
+    required = [p.name for p in parameters.values() if p.default is p.empty]
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise InputError(
+            f"{function.__name__}{inspect.signature(function)} needs {', '.join(missing)}",
+            fix=" ".join(f"--arg {name}=128x512:float32" for name in missing)
+            + " (a tensor's shape and dtype, or a Python value)",
+        )
+    return values
+
+
+def _value(argument: str, text: str, generator: np.random.Generator | None) -> Any:
+    if text.startswith("@"):
+        try:
+            array = np.load(text[1:])
+        except (OSError, ValueError) as error:
+            raise InputError(f"--arg {argument}: {error}", allowed="an .npy file") from None
+        return array if generator else Shape(array.shape, dtypes.from_numpy(array.dtype))
+    shape_text, _, dtype = text.partition(":")
+    extents = shape_text.split("x")
+    if all(extent.isdecimal() for extent in extents) and (len(extents) > 1 or dtype):
+        dtypes.numpy_dtype(dtype or "float32")
+        shape = tuple(int(extent) for extent in extents)
+        return _tensor(shape, dtype or "float32", generator)
+    if dtypes.is_dtype(text):
+        return text
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise InputError(
+            f"--arg {argument}: {text!r} is no value",
+            allowed="128x512, 128x512:bfloat16, @FILE.npy, a dtype's name, or a Python literal",
+        ) from None
+
+
+def _tensor(shape: tuple[int, ...], dtype: str, generator: np.random.Generator | None) -> Any:
+    if generator is None:
+        return Shape(shape, dtype)
+    kind = dtypes.numpy_dtype(dtype)
+    if kind.kind in "iub":
+        return generator.integers(0, _INTEGER_END, shape).astype(kind)
+    return generator.standard_normal(shape, dtype=np.float32).astype(kind)
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"no file {path}", allowed="FILE.py or FILE.py:function")
+
+
+def _functions(module: Any) -> list[str]:
+    return [
+        name
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__
+    ]
+
+
+@contextmanager
+def as_script(path: Path, arguments: Sequence[str]) -> Iterator[None]:
+    """NKI names, argv and the import path as `python FILE` would have them."""
+    argv, import_path = sys.argv, list(sys.path)
+    sys.argv, sys.path[:] = [str(path), *arguments], [str(path.resolve().parent), *sys.path]
+    try:
+        with nki_names():
+            yield
+    except RainshadowError:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and not error.code:
+            return
+        raise _script_error(path, error) from error
+    finally:
+        sys.argv, sys.path[:] = argv, import_path
+
+
+def _script_error(path: Path, error: BaseException) -> ScriptError:
+    """The user's own error, at the deepest line of the user's file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = [frame for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+    where = None
+    if mine:
+        where = SourceLine(str(path), mine[-1].lineno or 0, mine[-1].line or "")
+    elif isinstance(error, SyntaxError):
+        where = SourceLine(str(path), error.lineno or 0, (error.text or "").strip())
+    kind = type(error).__name__
+    return ScriptError(f"{path.name} raised {kind}: {error}", where=where)

@@ -1,0 +1,99 @@
+"""The command line: help, exit codes, messages for wrong input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rainshadow.cli import command_names
+
+KERNELS = Path(__file__).parents[1] / "report" / "kernels.py"
+
+
+def run(*words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rainshadow", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_help_imports_no_numpy():
+    code = (
+        "import sys; sys.argv = ['rainshadow', '--help']\n"
+        "from rainshadow.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('numpy', 'torch', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+    assert all(name in done.stdout for name in command_names())
+
+
+@pytest.mark.parametrize("name", command_names())
+def test_every_command_has_help_and_json(name):
+    done = run(name, "--help")
+    assert done.returncode == 0
+    assert "--json" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["prot"], 1, "did you mean port"),
+        (["machines", "trainium9"], 1, "did you mean"),
+        (["port", "nowhere.py"], 1, "nowhere.py"),
+        (["port", str(KERNELS), "--price", "trn2=cheap"], 1, "cheap"),
+        (["port", str(KERNELS), "--price", "trn9=1"], 1, "trn9"),
+        (["port", str(KERNELS), "--site", "mars"], 1, "aws_fleet"),
+        (["port", str(KERNELS), "--chip", "h100"], 1, "NeuronCore"),
+        (["profile", "nowhere.py:x"], 1, "no file"),
+        (["run", str(KERNELS), "--chip", "h100"], 1, "trainium2"),
+        (["profile", f"{KERNELS}:scale", "--chip", "h100"], 1, "trainium2"),
+        (["profile", f"{KERNELS}:scale", "--data", "some"], 1, "full or none"),
+        (["profile", f"{KERNELS}:scale", "--arg", "x=256x4"], 1, "128 partitions"),
+        (["profile", str(KERNELS), "--arg", "x=1"], 1, "FILE.py:function"),
+        (["profile", f"{KERNELS}:scale", "--nonsense"], 1, "nonsense"),
+    ],
+)
+def test_wrong_input_is_one_message_and_leaves_nothing(tmp_path, words, code, message):
+    done = run(*words, folder=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_a_kernel_error_shows_the_users_line(tmp_path):
+    done = run("profile", f"{KERNELS}:scale", "--arg", "x=256x4", folder=tmp_path)
+    assert "kernels.py:13" in done.stderr and "tile = nl.ndarray" in done.stderr
+
+
+def test_profile_writes_its_files_and_prints_json(tmp_path):
+    done = run("profile", str(KERNELS), "--json", "--parquet", "--", "128", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    launches = json.loads(done.stdout)["launches"]
+    assert [launch["kernel"] for launch in launches] == ["scale", "product"]
+    folder = tmp_path / "rainshadow-out" / "kernels"
+    assert {path.name for path in folder.iterdir()} == {
+        "summary.json",
+        "timeline.perfetto.json.gz",
+        "000-scale.npz",
+        "000-scale.parquet",
+        "001-product.npz",
+        "001-product.parquet",
+    }
+
+
+def test_profile_without_data_has_the_same_times(tmp_path):
+    words = ("profile", f"{KERNELS}:scale", "--arg", "x=128x512", "--json")
+    full = json.loads(run(*words, folder=tmp_path).stdout)
+    none = json.loads(run(*words, "--data", "none", folder=tmp_path).stdout)
+    assert full == none
