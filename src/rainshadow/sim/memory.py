@@ -9,7 +9,7 @@ rotating allocation does. Timing sees the true reuse of addresses.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rainshadow.errors import CapacityError
@@ -18,7 +18,6 @@ from rainshadow.isa.memory import Buffer
 
 @dataclass(slots=True)
 class _Live:
-    buffer_id: int
     label: str
     size_bytes: int
 
@@ -33,29 +32,51 @@ class Arena:
         self.name = name
         self.capacity_bytes = capacity_bytes // granule_bytes * granule_bytes
         self.granule_bytes = granule_bytes
+        self.clear()
+
+    def clear(self) -> None:
+        """Everything is free, and the peak forgotten."""
         self.used_bytes = 0
         self.peak_bytes = 0
         self._free: list[tuple[int, int]] = [(0, self.capacity_bytes)]
         self._cursor = 0
         self._live: dict[int, _Live] = {}
 
-    def allocate(self, size_bytes: int, label: str) -> int:
-        """First byte of a free stretch of `size_bytes`."""
-        size = -(-max(size_bytes, 1) // self.granule_bytes) * self.granule_bytes
+    def rounded(self, size_bytes: int) -> int:
+        """`size_bytes` in whole granules."""
+        return -(-max(size_bytes, 1) // self.granule_bytes) * self.granule_bytes
+
+    def allocate(self, size_bytes: int, label: str, avoid: Sequence[tuple[int, int]] = ()) -> int:
+        """First byte of a free stretch of `size_bytes` that meets none of `avoid`.
+
+        avoid: (first, end) byte of stretches that others will need, in order and disjoint.
+        """
+        size = self.rounded(size_bytes)
         for index in self._from_cursor():
-            start, end = self._free[index]
-            at = max(start, self._cursor) if start <= self._cursor < end else start
-            if end - at < size:
-                if end - start < size:
-                    continue
-                at = start
-            self._take(index, at, size)
-            self._cursor = (at + size) % self.capacity_bytes
-            self._live[at] = _Live(at, label, size)
-            self.used_bytes += size
-            self.peak_bytes = max(self.peak_bytes, self.used_bytes)
-            return at
+            for start, end in _outside(self._free[index], avoid):
+                at = max(start, self._cursor) if start <= self._cursor < end else start
+                if end - at < size:
+                    if end - start < size:
+                        continue
+                    at = start
+                self._take(index, at, size)
+                self._cursor = (at + size) % self.capacity_bytes
+                self._hold(at, size, label)
+                return at
         raise self._full(size, label)
+
+    def reserve(self, at: int, size_bytes: int, label: str) -> None:
+        """Take the stretch that starts at `at`, which must be free."""
+        size = self.rounded(size_bytes)
+        index = bisect.bisect_right(self._free, (at, self.capacity_bytes + 1)) - 1
+        assert index >= 0 and self._free[index][1] >= at + size, "the stretch is free"
+        self._take(index, at, size)
+        self._hold(at, size, label)
+
+    def _hold(self, at: int, size: int, label: str) -> None:
+        self._live[at] = _Live(label, size)
+        self.used_bytes += size
+        self.peak_bytes = max(self.peak_bytes, self.used_bytes)
 
     def _from_cursor(self) -> Iterator[int]:
         """Free stretches in address order from the cursor, then from the start."""
@@ -97,6 +118,23 @@ class Arena:
             allowed=f"{self.capacity_bytes} {unit}",
             fix="use smaller tiles, or let tiles go out of scope before allocating more",
         )
+
+
+def _outside(
+    stretch: tuple[int, int], avoid: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, int]]:
+    """What is left of `stretch` without the stretches of `avoid`."""
+    start, end = stretch
+    for first, after in avoid:
+        if after <= start:
+            continue
+        if first >= end:
+            break
+        if first > start:
+            yield start, first
+        start = after
+    if start < end:
+        yield start, end
 
 
 @dataclass(slots=True)

@@ -6,7 +6,8 @@ run, whatever Python still refers to.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import bisect
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,9 @@ from rainshadow.isa.memory import Space
 from rainshadow.sim.memory import Arena, Memories
 
 Column = np.ndarray[Any, np.dtype[Any]]
+
+#: A tile of at least 1 / _LARGE_SHARE of SBUF is large: few of them lie there at one time.
+_LARGE_SHARE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +62,113 @@ def lifetimes(accesses: Accesses, num_requests: int) -> tuple[Column, Column]:
 def place(requests: Sequence[Request], accesses: Accesses, memories: Memories) -> Column:
     """First byte of every request within its space; 0 for one that no row touches.
 
+    Next fit in order of first use. Where that leaves no stretch long enough, once more with the
+    large tiles placed before the others, which go round them.
     Errors: `CapacityError` with the live tensors at the first row that does not fit.
     """
-    first, last = lifetimes(accesses, len(requests))
+    lives = _Lives.of(accesses, len(requests))
+    try:
+        return _walk(requests, lives, memories, {})
+    except CapacityError as error:
+        memories.sbuf.clear()
+        memories.psum.clear()
+        try:
+            return _walk(requests, lives, memories, _large_first(requests, lives, memories.sbuf))
+        except CapacityError:
+            raise error from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Lives:
+    """First and last row of each request, and the requests in the order in which they die."""
+
+    first: list[int]
+    last: list[int]
+    births: list[int]
+    deaths: list[int]
+
+    @staticmethod
+    def of(accesses: Accesses, num_requests: int) -> _Lives:
+        first, last = lifetimes(accesses, num_requests)
+        used = np.flatnonzero(last >= 0)
+        births = used[np.argsort(first[used], kind="stable")]
+        deaths = used[np.argsort(last[used], kind="stable")]
+        return _Lives(first.tolist(), last.tolist(), births.tolist(), deaths.tolist())
+
+
+def _walk(
+    requests: Sequence[Request], lives: _Lives, memories: Memories, fixed: dict[int, int]
+) -> Column:
+    """Addresses in order of first use; fixed: addresses of some SBUF requests, by number."""
     address = np.zeros(len(requests), dtype=np.int64)
-    used = np.flatnonzero(last >= 0)
-    births = used[np.argsort(first[used], kind="stable")].tolist()
-    deaths = used[np.argsort(last[used], kind="stable")].tolist()
-    first_row, last_row = first.tolist(), last.tolist()
+    to_come = [number for number in lives.births if number in fixed]
+    births_to_come = [lives.first[number] for number in to_come]
     dying = 0
-    for number in births:
-        while last_row[deaths[dying]] < first_row[number]:
-            dead = deaths[dying]
+    for number in lives.births:
+        while lives.last[lives.deaths[dying]] < lives.first[number]:
+            dead = lives.deaths[dying]
             _arena(memories, requests[dead]).release(int(address[dead]))
             dying += 1
         request = requests[number]
+        arena = _arena(memories, request)
+        if number in fixed:
+            arena.reserve(fixed[number], request.size_bytes, request.label)
+            address[number] = fixed[number]
+            continue
+        avoid: list[tuple[int, int]] = []
+        if fixed and request.space is Space.sbuf:
+            begin = bisect.bisect_left(births_to_come, lives.first[number])
+            end = bisect.bisect_right(births_to_come, lives.last[number])
+            avoid = _merged(
+                (fixed[other], fixed[other] + arena.rounded(requests[other].size_bytes))
+                for other in to_come[begin:end]
+            )
         try:
-            address[number] = _arena(memories, request).allocate(request.size_bytes, request.label)
+            address[number] = arena.allocate(request.size_bytes, request.label, avoid)
         except CapacityError as error:
             error.where = request.where
             raise
     return address
+
+
+def _large_first(requests: Sequence[Request], lives: _Lives, sbuf: Arena) -> dict[int, int]:
+    """Addresses of the large SBUF tiles: largest first, each at the highest end that is free.
+
+    The greedy-by-size order of static memory planners; tiles that do not fit are left out.
+    """
+    least = sbuf.capacity_bytes // _LARGE_SHARE
+    large = [
+        number
+        for number in lives.births
+        if requests[number].space is Space.sbuf and requests[number].size_bytes >= least
+    ]
+    placed: dict[int, int] = {}
+    for number in sorted(large, key=lambda n: -requests[n].size_bytes):
+        size = sbuf.rounded(requests[number].size_bytes)
+        taken = _merged(
+            (at, at + sbuf.rounded(requests[other].size_bytes))
+            for other, at in placed.items()
+            if lives.first[other] <= lives.last[number] and lives.last[other] >= lives.first[number]
+        )
+        end = sbuf.capacity_bytes
+        for start, after in reversed(taken):
+            if end - after >= size:
+                break
+            end = start
+        if end >= size:
+            placed[number] = end - size
+    return placed
+
+
+def _merged(stretches: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """In order of address, overlapping and touching ones joined."""
+    result: list[tuple[int, int]] = []
+    for start, end in sorted(set(stretches)):
+        if result and start <= result[-1][1]:
+            result[-1] = (result[-1][0], max(end, result[-1][1]))
+        else:
+            result.append((start, end))
+    return result
 
 
 def _arena(memories: Memories, request: Request) -> Arena:
