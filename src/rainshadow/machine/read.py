@@ -38,8 +38,10 @@ class Reader:
     faults: list[str] = dataclasses.field(default_factory=list)
 
     def fault(self, key: str, message: str) -> None:
-        """Notes a fault."""
-        self.faults.append(f"{self.file}: {key}: {message}")
+        """Notes a fault, once."""
+        text = f"{self.file}: {key}: {message}"
+        if text not in self.faults:
+            self.faults.append(text)
 
     def build(self, cls: type, raw: Any, key: str = "") -> Any:
         """A `cls` from a table, or None once there are faults."""
@@ -110,7 +112,7 @@ class Reader:
             return None
 
     def _known_source(self, source: Any, key: str) -> None:
-        if source not in self.sources:
+        if not isinstance(source, str) or source not in self.sources:
             self.fault(key, f"{source!r} is not in sources.toml")
 
     def _figure(self, raw: Any, key: str, dimension: str) -> Figure | None:
@@ -161,7 +163,11 @@ class Reader:
         self, raw: dict[str, Any], value: float, key: str, quantity: Callable[[Any], float]
     ) -> list[Alternative]:
         found = []
-        for entry in raw.get("alternatives", ()):
+        entries = raw.get("alternatives", [])
+        if not isinstance(entries, list):
+            self.fault(_join(key, "alternatives"), f"expected a list, got {entries!r}")
+            return []
+        for entry in entries:
             if not isinstance(entry, dict) or entry.keys() != {"value", "source"}:
                 self.fault(_join(key, "alternatives"), f"expected {{ value, source }}: {entry!r}")
                 continue
