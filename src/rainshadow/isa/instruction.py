@@ -13,6 +13,8 @@ from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+import numpy as np
+
 from rainshadow.errors import NotModelled
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.engine import Engine
@@ -217,6 +219,8 @@ def make_signature(instr: Instruction) -> Signature:
 
 def _plain(value: Any) -> Any:
     """Options as JSON can hold them."""
+    if isinstance(value, np.generic):
+        return value.item()
     name = getattr(value, "name", None)
     return name if isinstance(name, str) else value
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rainshadow.errors import NkiValidationError
+from rainshadow.errors import NkiValidationError, NotModelled
 from rainshadow.isa.special import erf
 
 Array = np.ndarray[Any, Any]
@@ -90,6 +90,13 @@ def _power(a: Any, b: Any, out: Array | None = None) -> Array:
     return np.power(a, b, out=out)
 
 
+def _average(a: Any, b: Any, out: Array | None = None) -> Array:
+    raise NotModelled(
+        "nl.average between two operands",
+        fix="use nisa.tensor_partition_reduce, or nl.add and a multiplication",
+    )
+
+
 def _alu(name: str, kind: str, function: Callable[..., Any]) -> AluOperator:
     return AluOperator(name, kind, function)
 
@@ -108,7 +115,7 @@ ALU_OPERATORS: dict[str, AluOperator] = {
         _alu("power", "arithmetic", _power),
         _alu("rsqrt", "arithmetic", _rsqrt),
         _alu("abs", "arithmetic", lambda a, b=None, out=None: np.abs(a, out=out)),
-        _alu("average", "arithmetic", np.add),
+        _alu("average", "arithmetic", _average),
         _alu("mod", "arithmetic", np.mod),
         _alu("fmod", "arithmetic", np.fmod),
         _alu("bypass", "arithmetic", _first),

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from rainshadow import dtypes
 from rainshadow.errors import NkiValidationError
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.engine import Engine
 from rainshadow.isa.memory import Space
+from rainshadow.isa.operators import AluOperator
 from rainshadow.machine import Chip
 
 #: Largest number of partitions by start partition (NeuronCore guides, "start partition").
@@ -93,10 +97,29 @@ def require_scalar_or_column(opcode: str, name: str, value: Any, partitions: int
                 f"{opcode}: {name} has shape {value.shape}",
                 allowed=f"a number or a tensor of shape ({partitions}, 1)",
             )
-    elif not isinstance(value, int | float):
+    elif not isinstance(value, int | float | np.number):
         raise NkiValidationError(
             f"{opcode}: {name} is {type(value).__name__}", allowed="a number or a tensor [P, 1]"
         )
+
+
+def require_number(opcode: str, name: str, value: Any) -> None:
+    """A number, Python's or NumPy's."""
+    if not isinstance(value, int | float | np.number):
+        raise NkiValidationError(f"{opcode}: {name} is {type(value).__name__}", allowed="a number")
+
+
+def require_integers_for_bits(opcode: str, op: AluOperator, **operands: Any) -> None:
+    """An operator on bit patterns takes tensors of integers."""
+    for name, view in operands.items():
+        if op.kind != "bitvec" or not isinstance(view, AccessPattern):
+            continue
+        if dtypes.numpy_dtype(view.dtype).kind not in "iu":
+            raise NkiValidationError(
+                f"{opcode}: {name} is {view.dtype}, op {op.name}",
+                allowed="integer dtypes, as the operator works on bits",
+                fix="use view(dtype) to see the bits of a tensor as integers",
+            )
 
 
 def require_not_both_psum(opcode: str, **operands: Any) -> None:

@@ -35,7 +35,7 @@ class Memset(Instruction):
         rules.require_engine(self.opcode, self.engine, Engine.vector, Engine.gpsimd)
         rules.require_on_chip(self.opcode, dst=self.dst)
         rules.require_no_gpsimd_psum(self.opcode, self.engine, dst=self.dst)
-        rules.require_scalar_or_column(self.opcode, "value", self.value, self.dst.shape[0])
+        rules.require_number(self.opcode, "value", self.value)
 
     def meaning(self) -> None:
         self.dst.array[...] = self.value

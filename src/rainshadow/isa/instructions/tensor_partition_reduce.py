@@ -50,6 +50,7 @@ class TensorPartitionReduce(Instruction):
             raise NkiValidationError(
                 f"{self.opcode}: op {self.op.name}", allowed=", ".join(_OPERATORS)
             )
+        rules.require_integers_for_bits(self.opcode, self.op, dst=self.dst, data=self.data)
 
     def meaning(self) -> None:
         bitvec = self.op.kind == "bitvec"

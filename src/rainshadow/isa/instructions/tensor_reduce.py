@@ -61,6 +61,7 @@ class TensorReduce(Instruction):
             raise NkiValidationError(
                 f"{self.opcode}: op {self.op.name}", allowed=", ".join(sorted(REDUCTIONS))
             )
+        rules.require_integers_for_bits(self.opcode, self.op, dst=self.dst, data=self.data)
         ndim = self.data.ndim
         if tuple(self.axis) != tuple(range(ndim - len(self.axis), ndim)) or 0 in self.axis:
             raise NkiValidationError(

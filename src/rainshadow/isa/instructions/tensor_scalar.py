@@ -48,6 +48,7 @@ class TensorScalar(Instruction):
         rules.require_same_partitions(self.opcode, dst=self.dst, data=self.data)
         rules.require_same_elements(self.opcode, dst=self.dst, data=self.data)
         rules.require_no_gpsimd_psum(self.opcode, self.engine, dst=self.dst, data=self.data)
+        rules.require_integers_for_bits(self.opcode, self.op0, dst=self.dst, data=self.data)
         partitions = self.data.shape[0]
         rules.require_scalar_or_column(self.opcode, "operand0", self.operand0, partitions)
         if self.op1 is not None:

@@ -53,6 +53,15 @@ class TensorScalarCumulative(Instruction):
         rules.require_same_partitions(self.opcode, dst=self.dst, src=self.src)
         rules.require_same_elements(self.opcode, dst=self.dst, src=self.src)
         rules.require_scalar_or_column(self.opcode, "imm0", self.imm0, self.src.shape[0])
+        if (self.imm1 is not None) != (self.reduce_cmd == "load_reduce"):
+            raise NkiValidationError(
+                f"{self.opcode}: imm1 with reduce_cmd {self.reduce_cmd}"
+                if self.imm1 is not None
+                else f"{self.opcode}: load_reduce without imm1",
+                allowed="imm1 with load_reduce, and only with it",
+            )
+        if self.imm1 is not None:
+            rules.require_scalar_or_column(self.opcode, "imm1", self.imm1, self.src.shape[0])
         for name, view in (("dst", self.dst), ("src", self.src)):
             if view.dtype in _REFUSED_DTYPES:
                 raise NkiValidationError(

@@ -43,6 +43,7 @@ class TensorTensor(Instruction):
         rules.require_same_elements(self.opcode, **operands)
         rules.require_not_both_psum(self.opcode, data1=self.data1, data2=self.data2)
         rules.require_no_gpsimd_psum(self.opcode, self.engine, **operands)
+        rules.require_integers_for_bits(self.opcode, self.op, **operands)
 
     def meaning(self) -> None:
         shape = self.dst.shape
