@@ -18,7 +18,7 @@ from rainshadow.isa.instructions.bn_aggr import BnAggr
 from rainshadow.isa.instructions.bn_stats import BnStats
 from rainshadow.isa.instructions.dma_compute import DmaCompute
 from rainshadow.isa.instructions.dma_copy import DmaCopy
-from rainshadow.isa.instructions.dma_transpose import DmaTranspose
+from rainshadow.isa.instructions.dma_transpose import PERMUTATIONS, DmaTranspose
 from rainshadow.isa.instructions.iota import Iota
 from rainshadow.isa.instructions.memset import Memset
 from rainshadow.isa.instructions.nc_matmul import NcMatmul
@@ -325,6 +325,9 @@ def dma_transpose(
     name: str | None = None,
 ) -> None:
     """dst = src with first and last axes exchanged."""
+    order = PERMUTATIONS.get(len(src.shape))
+    if axes is not None and order is not None and tuple(axes) != order:
+        raise NkiValidationError(f"dma_transpose: axes {tuple(axes)}", allowed=f"{order}")
     _issue(DmaTranspose(dst, src, _trigger(unknown_engine, dge_mode)))
 
 

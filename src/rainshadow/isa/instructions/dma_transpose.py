@@ -17,7 +17,8 @@ from rainshadow.isa.instruction import Instruction, Signature, Work, instruction
 from rainshadow.isa.memory import Space
 from rainshadow.machine import Chip
 
-_PERMUTATIONS = {2: (1, 0), 3: (2, 1, 0), 4: (3, 1, 2, 0)}
+#: Axes of src -> their order in dst.
+PERMUTATIONS = {2: (1, 0), 3: (2, 1, 0), 4: (3, 1, 2, 0)}
 _DTYPE_BYTES = (2, 4)
 
 
@@ -42,7 +43,7 @@ class DmaTranspose(Instruction):
             rules.require_space(
                 self.opcode, name, view, Space.sbuf, Space.private_hbm, Space.shared_hbm
             )
-        permutation = _PERMUTATIONS.get(self.src.ndim)
+        permutation = PERMUTATIONS.get(self.src.ndim)
         if permutation is None:
             raise NkiValidationError(
                 f"{self.opcode}: src has {self.src.ndim} axes", allowed="2, 3 or 4 axes"
@@ -60,7 +61,7 @@ class DmaTranspose(Instruction):
             )
 
     def meaning(self) -> None:
-        self.dst.array[...] = self.src.array.transpose(_PERMUTATIONS[self.src.ndim])
+        self.dst.array[...] = self.src.array.transpose(PERMUTATIONS[self.src.ndim])
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
