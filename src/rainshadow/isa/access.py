@@ -238,13 +238,20 @@ class AccessPattern:
         offset: int | None = None,
         indirection: Indirection | None = None,
     ) -> AccessPattern:
+        picked = self.indirection
+        if picked is not None and (shape[0], strides[0]) != (self.shape[0], self.strides[0]):
+            raise NkiValidationError(
+                f"rows of a view of shape {self.shape} whose rows an index tile picks",
+                allowed="windows of its other axes",
+                fix="slice the index tile before vector_select",
+            )
         return AccessPattern(
             self.buffer_,
             self.dtype,
             shape,
             strides,
             self.offset if offset is None else offset,
-            indirection or self.indirection,
+            indirection or picked,
         )
 
     def __getitem__(self, key: Any) -> AccessPattern:
