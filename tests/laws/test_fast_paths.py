@@ -15,7 +15,6 @@ torch = pytest.importorskip("torch")
 from rainshadow.isa.access import AccessPattern  # noqa: E402
 from rainshadow.isa.instruction import Instruction  # noqa: E402
 from rainshadow.isa.instructions.activation import Activation  # noqa: E402
-from rainshadow.isa.instructions.nc_matmul import NcMatmul  # noqa: E402
 from rainshadow.isa.instructions.scalar_tensor_tensor import ScalarTensorTensor  # noqa: E402
 from rainshadow.isa.instructions.tensor_copy import TensorCopy  # noqa: E402
 from rainshadow.isa.instructions.tensor_reduce import TensorReduce  # noqa: E402
@@ -102,7 +101,10 @@ def test_tensor_copy(seed, out, source):
     rng = np.random.default_rng(seed)
     shape = (int(rng.integers(1, 129)), int(rng.integers(1, 40)))
     dst, src = tile(rng, shape, out, True), tile(rng, shape, source, False)
-    assert_same(TensorCopy(dst, src), dst)
+    if out == source:
+        assert not fast_paths()[TensorCopy](TensorCopy(dst, src)), "a plain copy is left to NumPy"
+    else:
+        assert_same(TensorCopy(dst, src), dst)
 
 
 @given(SEEDS, DTYPES, st.sampled_from(["add", "maximum", "minimum"]), st.booleans())
@@ -136,21 +138,6 @@ def test_activation(seed, dtype, function, reduced):
     for view, got in zip(written, fast, strict=True):
         expected = view.array.astype(np.float32)
         np.testing.assert_allclose(got, expected, rtol=TOLERANCE[dtype], atol=1e-5)
-
-
-@given(SEEDS, DTYPES, st.booleans())
-def test_nc_matmul(seed, dtype, accumulate):
-    rng = np.random.default_rng(seed)
-    k, m, n = (int(v) for v in rng.integers(1, 100, 3))
-    dst = tile(rng, (m, n), "float32", False)
-    stationary, moving = tile(rng, (k, m), dtype, False), tile(rng, (k, n), dtype, False)
-    instr = NcMatmul(dst, stationary, moving, accumulate)
-    before = dst.array.copy()
-    fast_paths()[NcMatmul](instr)
-    got = dst.array.copy()
-    dst.array[...] = before
-    instr.meaning()
-    np.testing.assert_allclose(got, dst.array, rtol=1e-5)
 
 
 def test_bfloat16_rounding_is_to_nearest_even():

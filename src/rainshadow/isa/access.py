@@ -14,7 +14,7 @@ import numpy as np
 from rainshadow import dtypes
 from rainshadow.errors import NkiValidationError, OutOfBoundsError
 from rainshadow.isa.memory import Buffer, Space
-from rainshadow.isa.strides import merge_axes, reshape_strides
+from rainshadow.isa.strides import comb_of, merge_axes, reshape_strides
 
 
 class DynamicSlice:
@@ -51,6 +51,7 @@ class AccessPattern:
     __slots__ = (
         "_array",
         "_box",
+        "_comb",
         "_kind",
         "buffer_",
         "dtype",
@@ -79,6 +80,7 @@ class AccessPattern:
         self._array: np.ndarray[Any, Any] | None = None
         self._kind: tuple[Any, ...] | None = None
         self._box: tuple[int, int, int, int] | None = None
+        self._comb: tuple[int, int] | None = None
         #: The same elements as another library's tensor, kept by `sim.fast`.
         self.fast_view: Any = None
 
@@ -152,6 +154,26 @@ class AccessPattern:
             self._box = self._bounding_box()
         return self._box
 
+    def comb(self) -> tuple[int, int]:
+        """(period, run) in bytes of the gaps within the box, (0, 0) without regular gaps."""
+        if self._comb is None:
+            first = 1 if self.buffer_.on_chip else 0
+            shape, strides = self._reach()
+            period, run = comb_of(shape[first:], strides[first:])
+            item = dtypes.itemsize(self.dtype)
+            self._comb = period * item, run * item
+        return self._comb
+
+    def _reach(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shape and strides of all that may be touched, whatever an index holds."""
+        if self.indirection is None:
+            return self.shape, self.strides
+        axis = self.indirection.axis
+        return (
+            (*self.shape[:axis], self.indirection.limit, *self.shape[axis + 1 :]),
+            (*self.strides[:axis], self.indirection.stride, *self.strides[axis + 1 :]),
+        )
+
     def _partition_stride(self) -> int:
         """Elements of this dtype that one partition of the buffer holds."""
         return max(1, self.buffer_.size_bytes // self.itemsize)
@@ -159,11 +181,7 @@ class AccessPattern:
     def _bounding_box(self) -> tuple[int, int, int, int]:
         buffer = self.buffer_
         item = dtypes.itemsize(self.dtype)
-        shape, strides = self.shape, self.strides
-        if self.indirection is not None:
-            axis = self.indirection.axis
-            shape = (*shape[:axis], self.indirection.limit, *shape[axis + 1 :])
-            strides = (*strides[:axis], self.indirection.stride, *strides[axis + 1 :])
+        shape, strides = self._reach()
         low = high = 0
         for axis in range(1 if buffer.on_chip else 0, len(shape)):
             reach = (shape[axis] - 1) * strides[axis]

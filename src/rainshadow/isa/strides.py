@@ -72,3 +72,23 @@ def affine_values(
     for step, count in pattern:
         grid = grid[..., None] + step * np.arange(count, dtype=np.int64)
     return grid
+
+
+def comb_of(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, int]:
+    """(period, run), in elements, of a view whose elements lie in runs a fixed period apart.
+
+    Every element lies within `run` elements from first element + i * period. (0, 0) where the
+    elements leave no regular gap.
+    """
+    run = 1
+    axes = sorted(
+        (stride, extent) for stride, extent in zip(strides, shape, strict=True) if extent > 1
+    )
+    for number, (stride, extent) in enumerate(axes):
+        if stride < 0:
+            return 0, 0
+        if stride > run:
+            regular = all(later % stride == 0 for later, _ in axes[number:])
+            return (stride, run) if regular else (0, 0)
+        run += stride * (extent - 1)
+    return 0, 0

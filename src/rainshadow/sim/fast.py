@@ -1,9 +1,10 @@
 """Knows faster ways to execute some instructions; each must give what `meaning` gives.
 
 torch's CPU operators run on zero-copy views of the tiles, where torch is loaded anyway: they are
-faster than NumPy for functions, reductions and rounding. An entry returns False where it does not
-apply, and the meaning is executed instead. tests/laws/test_fast_paths.py compares every entry with
-its meaning; benchmarks/instructions.py prints the ratios.
+faster than NumPy for functions, reductions and rounding, and no faster for matmuls. An entry
+returns False where it does not apply, and the meaning is executed instead.
+tests/laws/test_fast_paths.py compares every entry with its meaning; benchmarks/instructions.py
+prints the ratios.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import numpy as np
 
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.instructions.activation import Activation
-from rainshadow.isa.instructions.nc_matmul import NcMatmul
 from rainshadow.isa.instructions.scalar_tensor_tensor import ScalarTensorTensor
 from rainshadow.isa.instructions.tensor_copy import TensorCopy
 from rainshadow.isa.instructions.tensor_reduce import TensorReduce
@@ -46,7 +46,6 @@ def _torch_paths() -> Mapping[type, FastPath]:
         TensorCopy: _TensorCopy(torch),
         TensorReduce: _TensorReduce(torch),
         Activation: _Activation(torch),
-        NcMatmul: _NcMatmul(torch),
     }
 
 
@@ -179,8 +178,8 @@ class _ScalarTensorTensor(_OnTorch):
 
 class _TensorCopy(_OnTorch):
     def __call__(self, instr: TensorCopy) -> bool:
-        if not _floats(instr.dst, instr.src):
-            return False
+        if instr.dst.dtype == instr.src.dtype or not _floats(instr.dst, instr.src):
+            return False  # a plain copy is NumPy's as quickly
         return self.write(instr.dst, self.view(instr.src))
 
 
@@ -209,26 +208,4 @@ class _Activation(_OnTorch):
         self.write(instr.dst, result)
         if instr.reduce_res is not None:
             self.write(instr.reduce_res, result.sum(dim=tuple(range(1, result.ndim))))
-        return True
-
-
-class _NcMatmul(_OnTorch):
-    def __call__(self, instr: NcMatmul) -> bool:
-        if not _floats(instr.dst, instr.stationary, instr.moving) or instr.dst.dtype != "float32":
-            return False
-        partitions = instr.stationary.shape[0]
-        left = self.read(instr.stationary, instr.stationary.shape).reshape(partitions, -1)
-        right = self.read(instr.moving, instr.moving.shape).reshape(partitions, -1)
-        target = self.view(instr.dst)
-        if target.dim() != 2 and not instr.dst.is_contiguous():
-            # Free axes with gaps between them can't be one axis of a matrix.
-            product = self.torch.mm(left.t(), right).view(target.shape)
-            target.copy_(target + product if instr.accumulate else product)
-            return True
-        if target.dim() != 2:
-            target = target.view(target.shape[0], -1)
-        if instr.accumulate:
-            target.addmm_(left.t(), right)
-        else:
-            self.torch.mm(left.t(), right, out=target)
         return True

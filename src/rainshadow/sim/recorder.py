@@ -236,7 +236,7 @@ class Recorder:
 
     def _range_id(self, view: AccessPattern) -> int:
         buffer = view.buffer_
-        box = (_SPACE_NUMBER[buffer.space], buffer.ordinal, *view.box())
+        box = (_SPACE_NUMBER[buffer.space], buffer.ordinal, *view.box(), *view.comb())
         number = self._range_ids.get(box)
         if number is None:
             number = len(self._ranges)
@@ -294,7 +294,7 @@ class Recorder:
         Errors: `CapacityError` where more tensors are live at once than SBUF or PSUM holds.
         """
         access, access_end = _column(self._access_column), _column(self._access_end_column)
-        relative = np.array(self._ranges, dtype=np.int64).reshape(-1, 6)
+        relative = np.array(self._ranges, dtype=np.int64).reshape(-1, 8)
         owner = relative[:, 1]
         requests = [
             Request(space, size, label, self._lines[line].source)
@@ -303,7 +303,7 @@ class Recorder:
         addresses = place(requests, Accesses(access, access_end, owner), self.memories)
         absolute = np.delete(relative, 1, axis=1)
         on_chip = owner >= 0
-        absolute[on_chip, 3:] += addresses[owner[on_chip], None]
+        absolute[on_chip, 3:5] += addresses[owner[on_chip], None]
         ranges, number = np.unique(absolute, axis=0, return_inverse=True)
         renumbered = number.reshape(-1)[access >> 1] * 2 + (access & 1)
         return Trace(

@@ -39,7 +39,7 @@ LEFT_OUT = (
     "instruction fetch and branch cost, PSUM read latency, HBM bank conflicts: not published",
     "contention between VectorE and GpSimdE on their shared port",
     "the compiler's reordering: rows run in program order on each engine",
-    "dependences are tracked by bounding boxes: interleaved strided accesses count as overlapping",
+    "accesses whose gaps have different periods count as overlapping where their boxes do",
 )
 
 
@@ -61,7 +61,7 @@ def time_trace(trace: Trace, chip: Chip, options: TimingOptions | None = None) -
     assert core is not None, "a Trace is recorded on a chip with NeuronCores"
     costs = _Costs.of(trace.signatures, chip)
     table_ps = _table_loads(trace, costs, core)
-    overlap_end, overlap = overlaps(trace.ranges)
+    overlap_end, overlap = overlaps(trace.ranges, _written(trace), options)
     plain = not _use_numba(options)
     run: Callable[..., None] = _schedule if plain else _compiled_schedule()
     arrays = (
@@ -181,40 +181,78 @@ def _table_loads(trace: Trace, costs: _Costs, core: NeuronCore) -> Column:
     return extra
 
 
-def overlaps(ranges: Column) -> tuple[Column, Column]:
+def _written(trace: Trace) -> Column:
+    """bool[r]: the ranges that some row writes."""
+    written = np.zeros(len(trace.ranges), dtype=bool)
+    written[trace.access[(trace.access & 1) == 1] >> 1] = True
+    return written
+
+
+def overlaps(
+    ranges: Column, written: Column, options: TimingOptions | None = None
+) -> tuple[Column, Column]:
     """For each memory range the numbers of all ranges that share a byte with it.
 
-    ranges: int64[r, 5] as in `Trace.ranges`. Returns (end: int64[r], numbers: int64[m]): range i
-    overlaps numbers[end[i-1]:end[i]].
+    ranges: int64[r, 7] as in `Trace.ranges`; written: bool[r], whether any row writes it. Two
+    ranges that are only read are never listed: nobody waits for a reader.
+    Returns (end: int64[r], numbers: int64[m]): range i overlaps numbers[end[i-1]:end[i]].
     """
+    options = options or TimingOptions()
     count = len(ranges)
-    owners: list[Column] = []
-    others: list[Column] = []
+    pairs = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))]
     for space in np.unique(ranges[:, 0]) if count else ():
         members = np.flatnonzero(ranges[:, 0] == space)
-        order = members[np.argsort(ranges[members, 3], kind="stable")]
-        low, high = ranges[order, 3], ranges[order, 4]
-        # Ranges before `first` end before any later one starts, because `reach` only grows.
-        reach = np.maximum.accumulate(high)
-        last = np.searchsorted(low, high, side="left")
-        first = np.searchsorted(reach, low, side="right")
-        width = last - first
-        owner = np.repeat(order, width)
-        shift = np.arange(width.sum()) - np.repeat(np.cumsum(width) - width, width)
-        other = order[np.repeat(first, width) + shift]
-        hit = (
-            (ranges[other, 4] > ranges[owner, 3])
-            & (ranges[other, 1] < ranges[owner, 2])
-            & (ranges[other, 2] > ranges[owner, 1])
-        )
-        owners.append(owner[hit])
-        others.append(other[hit])
-    if not owners:
-        return np.zeros(count, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    owner, other = np.concatenate(owners), np.concatenate(others)
+        targets = members[written[members]]
+        pairs.append(_meeting(ranges, targets, members, options))
+        pairs.append(_meeting(ranges, members[~written[members]], targets, options))
+    owner, other = (np.concatenate(column) for column in zip(*pairs, strict=True))
     order = np.argsort(owner, kind="stable")
     ends = np.cumsum(np.bincount(owner, minlength=count)).astype(np.int64)
     return ends, other[order].astype(np.int64)
+
+
+def _meeting(
+    ranges: Column, owners: Column, others: Column, options: TimingOptions
+) -> tuple[Column, Column]:
+    """All pairs of an owner and one of `others` that share a byte; one space only."""
+    order = others[np.argsort(ranges[others, 3], kind="stable")]
+    # Others before `first` end before the owner starts, because `reach` only grows.
+    reach = np.maximum.accumulate(ranges[order, 4])
+    last = np.searchsorted(ranges[order, 3], ranges[owners, 4], side="left")
+    first = np.searchsorted(reach, ranges[owners, 3], side="right")
+    most = int(np.maximum(last - first, 0).sum())
+    if not most:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    found = np.empty((2, most), dtype=np.int64)
+    if _use_numba(options):
+        size = _compiled_filter()(ranges, owners, order, first, last, found)
+    else:
+        size = _filter(ranges.tolist(), owners.tolist(), order.tolist(), first.tolist(),
+                       last.tolist(), found)  # fmt: skip
+    return found[0, :size], found[1, :size]
+
+
+def _filter(ranges: Any, owners: Any, order: Any, first: Any, last: Any, found: Any) -> int:
+    """Fill `found` with the candidate pairs that meet; returns how many they are."""
+    size = 0
+    for number in range(len(owners)):
+        a = ranges[owners[number]]
+        for position in range(first[number], last[number]):
+            b = ranges[order[position]]
+            if b[4] <= a[3] or b[1] >= a[2] or b[2] <= a[1]:
+                continue
+            period = a[5] if a[5] > 0 else b[5]
+            if period > 0 and (a[5] == b[5] or a[5] == 0 or b[5] == 0):
+                # Where one has no gaps, its whole length counts as one run.
+                run_a = a[6] if a[5] > 0 else a[4] - a[3]
+                run_b = b[6] if b[5] > 0 else b[4] - b[3]
+                ahead = (b[3] - a[3]) % period
+                if ahead >= run_a and ahead + run_b <= period:
+                    continue
+            found[0, size] = owners[number]
+            found[1, size] = order[position]
+            size += 1
+    return size
 
 
 def _use_numba(options: TimingOptions) -> bool:
@@ -227,6 +265,13 @@ def _use_numba(options: TimingOptions) -> bool:
             raise
         return False
     return True
+
+
+@cache
+def _compiled_filter() -> Callable[..., int]:
+    import numba
+
+    return numba.njit(cache=True)(_filter)  # type: ignore[no-any-return]
 
 
 @cache

@@ -19,7 +19,7 @@ from rainshadow.errors import InputError, SourceLine
 from rainshadow.isa.instruction import OperandKind, Signature
 
 Column = np.ndarray[Any, np.dtype[Any]]
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 #: Address spaces of `Trace.ranges`, by number.
 SPACES = ("sbuf", "psum", "hbm")
@@ -40,7 +40,8 @@ class Trace:
     signature: int32[n], index into `signatures`.  line: int32[n], index into `lines`.
     access: int32[m], what each row touches: range number * 2, + 1 where it writes; row i owns
     access[access_end[i-1]:access_end[i]].  access_end: int32[n].
-    ranges: int64[r, 5]: space (index into SPACES), first and end partition, first and end byte.
+    ranges: int64[r, 7]: space (index into SPACES), first and end partition, first and end byte,
+    and of what has regular gaps the period and the run of bytes touched in each; else 0, 0.
     peak_bytes: largest use of each space (per partition for sbuf and psum).
     chip: the machine whose rules the kernel was checked against.
     """
