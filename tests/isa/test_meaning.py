@@ -77,7 +77,7 @@ def test_tensor_tensor_is_the_operator_on_every_pair_of_elements(op, seed, rows,
 
 @OPERATORS
 def test_tensor_scalar_takes_a_number_or_a_column_and_reverse_swaps_the_sides(op):
-    a, b = two_operands(0, 16, 12)
+    _, b = two_operands(0, 16, 12)
     column = b[:, 0:1]
     with core():
         for operand, reverse in ((column, False), (column, True), (1.5, False), (1.5, True)):

@@ -1,0 +1,346 @@
+"""What instructions refuse: one line per violation, and the limit that the message must name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from on_core import blank, core, tile
+
+from rainshadow.errors import CapacityError, NkiValidationError, NotModelled
+from rainshadow.isa.instruction import load_instructions
+from rainshadow.isa.memory import Space
+from rainshadow.nki import isa as nisa
+from rainshadow.nki import language as nl
+
+GPSIMD, SCALAR, TENSOR = nisa.engine.gpsimd, nisa.engine.scalar, nisa.engine.tensor
+LOAD = nisa.reduce_cmd.load_reduce
+
+
+def sbuf(*shape: int, dtype: str = "float32"):
+    return blank(*shape, dtype=dtype)
+
+
+def psum(*shape: int, dtype: str = "float32"):
+    return blank(*shape, dtype=dtype, space=Space.psum)
+
+
+def hbm(*shape: int, dtype: str = "float32"):
+    return blank(*shape, dtype=dtype, space=Space.shared_hbm)
+
+
+def late(start: int, count: int):
+    """A tile of `count` partitions that begins at partition `start`."""
+    return sbuf(128, 4)[start : start + count]
+
+
+def range_select(**changes):
+    """range_select with everything right but what is given."""
+    operands = {
+        "dst": sbuf(4, 8), "on_true_tile": sbuf(4, 8), "comp_op0": nl.greater_equal,
+        "comp_op1": nl.less, "bound0": sbuf(4, 1), "bound1": sbuf(4, 1),
+    }  # fmt: skip
+    nisa.range_select(**(operands | changes))
+
+
+#: (instruction, what is wrong with it, the call, what was asked, the limit)
+VIOLATIONS: list[tuple[str, str, Callable[[], object], str, str]] = [
+    # memory
+    ("ndarray", "129 partitions", lambda: sbuf(129, 4), "129 partitions", "128 partitions"),
+    ("ndarray", "129 in psum", lambda: psum(129, 4), "129 partitions", "128 partitions"),
+    ("ndarray", "an empty axis", lambda: sbuf(4, 0), r"shape \(4, 0\)", "axes of 1 or more"),
+    # copies
+    ("tensor_copy", "hbm source", lambda: nisa.tensor_copy(sbuf(4, 8), hbm(4, 8)),
+     "src is in shared_hbm", "sbuf or psum"),
+    ("tensor_copy", "hbm target", lambda: nisa.tensor_copy(hbm(4, 8), sbuf(4, 8)),
+     "dst is in shared_hbm", "sbuf or psum"),
+    ("tensor_copy", "partitions", lambda: nisa.tensor_copy(sbuf(4, 8), sbuf(8, 8)),
+     "dst has 4, src has 8", "same number of partitions"),
+    ("tensor_copy", "elements", lambda: nisa.tensor_copy(sbuf(4, 8), sbuf(4, 9)),
+     "dst has 8, src has 9", "same number of elements per partition"),
+    ("tensor_copy", "engine", lambda: nisa.tensor_copy(sbuf(4, 8), sbuf(4, 8), TENSOR),
+     "on engine tensor", "vector, gpsimd, scalar"),
+    ("tensor_copy", "gpsimd psum", lambda: nisa.tensor_copy(sbuf(4, 8), psum(4, 8), GPSIMD),
+     "src is in PSUM", "SBUF operands"),
+    ("tensor_copy", "an array", lambda: nisa.tensor_copy(sbuf(4, 8), np.ones((4, 8))),
+     "src is ndarray", "an NKI tensor"),
+    ("tensor_copy", "start 16", lambda: nisa.tensor_copy(late(16, 8), late(0, 8)),
+     "8 partitions from partition 16", "multiple of 32"),
+    ("tensor_copy", "start 32 for 64", lambda: nisa.tensor_copy(late(32, 64), late(0, 64)),
+     "64 partitions from partition 32", "multiple of 64"),
+    ("tensor_copy", "start 32 for 96", lambda: nisa.tensor_copy(late(32, 96), late(0, 96)),
+     "96 partitions from partition 32", "multiple of 128"),
+    ("memset", "hbm", lambda: nisa.memset(hbm(4, 8), 0.0), "shared_hbm", "sbuf or psum"),
+    ("memset", "engine", lambda: nisa.memset(sbuf(4, 8), 0.0, SCALAR), "scalar", "vector, gpsimd"),
+    ("memset", "gpsimd psum", lambda: nisa.memset(psum(4, 8), 0.0, GPSIMD), "PSUM", "SBUF"),
+    ("memset", "a tensor", lambda: nisa.memset(sbuf(4, 8), sbuf(4, 1)), "value is", "a number"),
+    ("tensor_copy_predicated", "mask dtype",
+     lambda: nisa.tensor_copy_predicated(sbuf(4, 8), sbuf(4, 8), sbuf(4, 8)),
+     "predicate is float32", "uint8, uint16, uint32"),
+    ("tensor_copy_predicated", "dtypes",
+     lambda: nisa.tensor_copy_predicated(
+         sbuf(4, 8), sbuf(4, 8, dtype="bfloat16"), sbuf(4, 8, dtype="uint8")),
+     "src is bfloat16, dst float32", "equal dtypes"),
+    # DMA
+    ("dma_copy", "psum", lambda: nisa.dma_copy(hbm(4, 8), psum(4, 8)),
+     "src is in psum", "sbuf or private_hbm or shared_hbm"),
+    ("dma_copy", "elements", lambda: nisa.dma_copy(sbuf(4, 8), hbm(4, 9)),
+     "32 elements.*36", "equal element counts"),
+    ("dma_transpose", "psum", lambda: nisa.dma_transpose(psum(8, 4), sbuf(4, 8)),
+     "dst is in psum", "sbuf or"),
+    ("dma_transpose", "shape", lambda: nisa.dma_transpose(sbuf(4, 8), hbm(4, 8)),
+     r"dst is \(4, 8\)", r"dst of shape \(8, 4\)"),
+    ("dma_transpose", "dtypes",
+     lambda: nisa.dma_transpose(sbuf(8, 4, dtype="bfloat16"), hbm(4, 8)),
+     "src is float32, dst bfloat16", "equal dtypes of 2 or 4 bytes"),
+    ("dma_transpose", "one byte",
+     lambda: nisa.dma_transpose(sbuf(8, 4, dtype="uint8"), hbm(4, 8, dtype="uint8")),
+     "src is uint8", "2 or 4 bytes"),
+    ("dma_transpose", "five axes",
+     lambda: nisa.dma_transpose(sbuf(2, 2, 2, 2, 2), hbm(2, 2, 2, 2, 2)),
+     "5 axes", "2, 3 or 4 axes"),
+    ("dma_transpose", "other axes",
+     lambda: nisa.dma_transpose(sbuf(2, 4, 3), hbm(2, 3, 4), axes=(0, 2, 1)),
+     r"axes \(0, 2, 1\)", r"\(2, 1, 0\)"),
+    ("dma_compute", "17 sources",
+     lambda: nisa.dma_compute(sbuf(4, 8), [sbuf(4, 8)] * 17, nl.add), "17 sources", "1 to 16"),
+    ("dma_compute", "elements",
+     lambda: nisa.dma_compute(sbuf(4, 8), [sbuf(4, 9)], nl.add), "36 elements", "equal element"),
+    ("dma_compute", "operator",
+     lambda: nisa.dma_compute(sbuf(4, 8), [sbuf(4, 8)], nl.maximum), "reduce_op", "nl.add"),
+    ("dma_compute", "scales",
+     lambda: nisa.dma_compute(sbuf(4, 8), [sbuf(4, 8)], nl.add, scales=[2.0]), "scales", "1.0"),
+    # TensorE
+    ("nc_matmul", "stationary free 129",
+     lambda: nisa.nc_matmul(psum(128, 8), sbuf(16, 129), sbuf(16, 8)),
+     "stationary free size 129", "at most 128"),
+    ("nc_matmul", "moving free 513",
+     lambda: nisa.nc_matmul(psum(8, 513), sbuf(16, 8), sbuf(16, 513)),
+     "moving free size 513", "at most 512"),
+    ("nc_matmul", "contraction differs",
+     lambda: nisa.nc_matmul(psum(8, 8), sbuf(16, 8), sbuf(32, 8)),
+     "stationary has 16, moving has 32", "same number of partitions"),
+    ("nc_matmul", "into sbuf", lambda: nisa.nc_matmul(sbuf(8, 8), sbuf(16, 8), sbuf(16, 8)),
+     "dst is in sbuf", "psum"),
+    ("nc_matmul", "from psum", lambda: nisa.nc_matmul(psum(8, 8), psum(16, 8), sbuf(16, 8)),
+     "stationary is in psum", "sbuf"),
+    ("nc_matmul", "from hbm", lambda: nisa.nc_matmul(psum(8, 8), sbuf(16, 8), hbm(16, 8)),
+     "moving is in shared_hbm", "sbuf"),
+    ("nc_matmul", "dst shape", lambda: nisa.nc_matmul(psum(8, 9), sbuf(16, 8), sbuf(16, 8)),
+     r"dst is \(8, 9\)", r"dst of shape \(8, 8\)"),
+    ("nc_matmul", "mixed dtypes",
+     lambda: nisa.nc_matmul(psum(8, 8), sbuf(16, 8), sbuf(16, 8, dtype="bfloat16")),
+     "stationary float32, moving bfloat16", "only with each other"),
+    ("nc_matmul", "over a bank's edge",
+     lambda: nisa.nc_matmul(psum(8, 1024)[:, 256:768], sbuf(16, 8), sbuf(16, 512)),
+     r"bytes 1024\.\.3071", "one bank of 2048 bytes"),
+    ("nc_transpose", "129 columns", lambda: nisa.nc_transpose(psum(128, 8), sbuf(8, 129)),
+     r"data is \(8, 129\)", "at most 128 partitions and 128 elements"),
+    ("nc_transpose", "33 on vector",
+     lambda: nisa.nc_transpose(sbuf(33, 8), sbuf(8, 33), nisa.engine.vector),
+     r"data is \(8, 33\)", "at most 32 partitions and 32 elements"),
+    ("nc_transpose", "into sbuf", lambda: nisa.nc_transpose(sbuf(8, 4), sbuf(4, 8)),
+     "dst is in sbuf", "psum"),
+    ("nc_transpose", "shape", lambda: nisa.nc_transpose(psum(4, 8), sbuf(4, 8)),
+     r"dst is \(4, 8\)", r"dst of shape \(8, 4\)"),
+    ("nc_transpose", "dtypes",
+     lambda: nisa.nc_transpose(psum(8, 4), sbuf(4, 8, dtype="bfloat16")),
+     "dst is float32, data bfloat16", "equal dtypes"),
+    ("nc_transpose", "engine", lambda: nisa.nc_transpose(psum(8, 4), sbuf(4, 8), GPSIMD),
+     "gpsimd", "tensor, vector"),
+    # element by element
+    ("tensor_tensor", "both in psum",
+     lambda: nisa.tensor_tensor(sbuf(4, 8), psum(4, 8), psum(4, 8), nl.add),
+     "data1 and data2 are all in PSUM", "at most one operand in PSUM"),
+    ("tensor_tensor", "engine",
+     lambda: nisa.tensor_tensor(sbuf(4, 8), sbuf(4, 8), sbuf(4, 8), nl.add, SCALAR),
+     "on engine scalar", "vector, gpsimd"),
+    ("tensor_tensor", "gpsimd psum",
+     lambda: nisa.tensor_tensor(psum(4, 8), sbuf(4, 8), sbuf(4, 8), nl.add, GPSIMD),
+     "dst is in PSUM", "SBUF operands"),
+    ("tensor_tensor", "elements",
+     lambda: nisa.tensor_tensor(sbuf(4, 8), sbuf(4, 8), sbuf(4, 1), nl.add),
+     "data2 has 1", "same number of elements"),
+    ("tensor_tensor", "no such operator",
+     lambda: nisa.tensor_tensor(sbuf(4, 8), sbuf(4, 8), sbuf(4, 8), nl.gelu),
+     "operator 'gelu'", "add.*subtract"),
+    ("tensor_tensor", "bits of floats",
+     lambda: nisa.tensor_tensor(sbuf(4, 8), sbuf(4, 8), sbuf(4, 8), nl.bitwise_and),
+     "is float32, op bitwise_and", "integer dtypes"),
+    ("tensor_scalar", "column of another height",
+     lambda: nisa.tensor_scalar(sbuf(4, 8), sbuf(4, 8), nl.add, sbuf(8, 1)),
+     r"operand0 has shape \(8, 1\)", r"a number or a tensor of shape \(4, 1\)"),
+    ("tensor_scalar", "row as column",
+     lambda: nisa.tensor_scalar(sbuf(4, 8), sbuf(4, 8), nl.add, sbuf(4, 8)),
+     r"operand0 has shape \(4, 8\)", r"\(4, 1\)"),
+    ("tensor_scalar", "no operand", lambda: nisa.tensor_scalar(sbuf(4, 8), sbuf(4, 8), nl.add, "2"),
+     "operand0 is str", "a number"),
+    ("tensor_scalar", "bits then floats",
+     lambda: nisa.tensor_scalar(
+         sbuf(4, 8, dtype="int32"), sbuf(4, 8, dtype="int32"), nl.bitwise_and, 1, False, nl.add, 1),
+     "op0 bitwise_and and op1 add", "two bitvec operators, or none"),
+    ("tensor_scalar", "bits of floats",
+     lambda: nisa.tensor_scalar(sbuf(4, 8), sbuf(4, 8), nl.right_shift, 1),
+     "is float32", "integer dtypes"),
+    ("scalar_tensor_tensor", "both in psum",
+     lambda: nisa.scalar_tensor_tensor(
+         sbuf(4, 8), psum(4, 8), nl.add, 1.0, nl.add, psum(4, 8)),
+     "all in PSUM", "at most one operand"),
+    ("reciprocal", "elements", lambda: nisa.reciprocal(sbuf(4, 8), sbuf(4, 4)),
+     "data has 4", "same number of elements"),
+    # ScalarE
+    ("activation", "no such function", lambda: nisa.activation(sbuf(4, 8), nl.add, sbuf(4, 8)),
+     "activation function 'add'", "exp.*tanh"),
+    ("activation", "bias as a row",
+     lambda: nisa.activation(sbuf(4, 8), nl.exp, sbuf(4, 8), bias=sbuf(4, 8)),
+     r"bias has shape \(4, 8\)", r"\(4, 1\)"),
+    ("activation", "bf16 scale column",
+     lambda: nisa.activation(sbuf(4, 8), nl.exp, sbuf(4, 8), scale=sbuf(4, 1, dtype="bfloat16")),
+     "scale is bfloat16", "float32"),
+    ("activation", "hbm", lambda: nisa.activation(sbuf(4, 8), nl.exp, hbm(4, 8)),
+     "data is in shared_hbm", "sbuf or psum"),
+    ("activation", "reduction other than a sum",
+     lambda: nisa.activation_reduce(sbuf(4, 8), nl.exp, sbuf(4, 8), nl.maximum, sbuf(4, 1)),
+     "reduce_op", "nl.add"),
+    # reductions
+    ("tensor_reduce", "partition axis",
+     lambda: nisa.tensor_reduce(sbuf(1, 8), nl.add, sbuf(1, 8), axis=0),
+     r"axis \(0,\)", "never axis 0"),
+    ("tensor_reduce", "an axis in the middle",
+     lambda: nisa.tensor_reduce(sbuf(4, 5), nl.add, sbuf(4, 3, 5), axis=1),
+     r"axis \(1,\)", "the last free axes"),
+    ("tensor_reduce", "dst elements",
+     lambda: nisa.tensor_reduce(sbuf(4, 2), nl.add, sbuf(4, 3, 5), axis=2),
+     "2 elements per partition", "3 for data"),
+    ("tensor_reduce", "operator",
+     lambda: nisa.tensor_reduce(sbuf(4, 1), nl.subtract, sbuf(4, 8), axis=1),
+     "op subtract", "add.*maximum"),
+    ("tensor_reduce", "bits of floats",
+     lambda: nisa.tensor_reduce(sbuf(4, 1), nl.bitwise_or, sbuf(4, 8), axis=1),
+     "is float32", "integer dtypes"),
+    ("tensor_partition_reduce", "dst partitions",
+     lambda: nisa.tensor_partition_reduce(sbuf(2, 8), nl.add, sbuf(4, 8)),
+     "2 partitions", "1 partition"),
+    ("tensor_partition_reduce", "psum",
+     lambda: nisa.tensor_partition_reduce(sbuf(1, 8), nl.add, psum(4, 8)), "PSUM", "SBUF operands"),
+    ("tensor_partition_reduce", "operator",
+     lambda: nisa.tensor_partition_reduce(sbuf(1, 8), nl.minimum, sbuf(4, 8)),
+     "op minimum", "add, average, maximum"),
+    ("tensor_scalar_reduce", "operator",
+     lambda: nisa.tensor_scalar_reduce(sbuf(4, 8), sbuf(4, 8), nl.add, 1.0, nl.subtract),
+     "reduce_op subtract", "add, multiply, maximum, minimum"),
+    ("tensor_scalar_reduce", "load without a value",
+     lambda: nisa.tensor_scalar_reduce(
+         sbuf(4, 8), sbuf(4, 8), nl.add, 1.0, nl.add, reduce_cmd=LOAD),
+     "load_reduce", "reduce_init with load_reduce"),
+    ("tensor_scalar_cumulative", "load without a value",
+     lambda: nisa.tensor_scalar_cumulative(
+         sbuf(4, 8), sbuf(4, 8), nl.add, nl.add, 0.0, reduce_cmd=LOAD),
+     "load_reduce", "imm1 with load_reduce"),
+    ("tensor_scalar_cumulative", "32-bit integers",
+     lambda: nisa.tensor_scalar_cumulative(
+         sbuf(4, 8, dtype="int32"), sbuf(4, 8), nl.add, nl.add, 0.0),
+     "dst is int32", "8- or 16-bit integer"),
+    ("bn_stats", "513 elements", lambda: nisa.bn_stats(sbuf(4, 6), sbuf(4, 513)),
+     "513 elements", "up to 512"),
+    ("bn_stats", "dst of 5", lambda: nisa.bn_stats(sbuf(4, 5), sbuf(4, 64)), "dst 5", "dst 6"),
+    ("bn_aggr", "no triples", lambda: nisa.bn_aggr(sbuf(4, 2), sbuf(4, 7)),
+     "7 elements", "multiple of 3"),
+    ("tensor_tensor_scan", "both in psum",
+     lambda: nisa.tensor_tensor_scan(sbuf(4, 8), psum(4, 8), psum(4, 8), 0.0, nl.add, nl.add),
+     "all in PSUM", "at most one operand"),
+    # positions and masks
+    ("iota", "too few values", lambda: nisa.iota(sbuf(4, 8), [[1, 4]]),
+     "generates 4 values", "8 values"),
+    ("iota", "five axes", lambda: nisa.iota(sbuf(4, 8), [[1, 2], [1, 2], [1, 2], [1, 1], [1, 1]]),
+     "pattern", "at most 4 axes"),
+    ("iota", "psum", lambda: nisa.iota(psum(4, 8), [[1, 8]]), "dst is in psum", "sbuf"),
+    ("affine_select", "psum",
+     lambda: nisa.affine_select(sbuf(4, 8), [[1, 8]], 0, psum(4, 8), 0.0, nl.less),
+     "on_true_tile is in psum", "sbuf"),
+    ("affine_select", "no comparison",
+     lambda: nisa.affine_select(sbuf(4, 8), [[1, 8]], 0, sbuf(4, 8), 0.0, nl.add),
+     "cmp_op add", "greater_equal"),
+    ("select_reduce", "mask dtype",
+     lambda: nisa.select_reduce(sbuf(4, 8), sbuf(4, 8), sbuf(4, 8), 0.0),
+     "predicate is float32", "int8, uint8, int16, uint16"),
+    ("select_reduce", "32-bit integers",
+     lambda: nisa.select_reduce(
+         sbuf(4, 8), sbuf(4, 8, dtype="uint8"), sbuf(4, 8, dtype="int32"), 0.0),
+     "on_true is int32", "any dtype but"),
+    ("range_select", "bf16 bound", lambda: range_select(bound0=sbuf(4, 1, dtype="bfloat16")),
+     "bound0 is bfloat16", "float32"),
+    ("range_select", "no comparison", lambda: range_select(comp_op0=nl.not_equal),
+     "comparison not_equal", "greater_equal"),
+    ("range_select", "another filler", lambda: range_select(on_false_value=0.0),
+     r"on_false_value 0\.0", "-3.40"),
+    ("range_select", "large indices", lambda: range_select(range_start=2**24),
+     "indices up to 16777224", "up to 16777216"),
+]  # fmt: skip
+IDS = [f"{opcode}-{wrong}" for opcode, wrong, *_ in VIOLATIONS]
+
+
+@pytest.mark.parametrize(("call", "asked", "limit"), [entry[2:] for entry in VIOLATIONS], ids=IDS)
+def test_a_violation_names_what_was_asked_and_the_limit(call, asked, limit):
+    with core(data="none"), pytest.raises(NkiValidationError) as caught:
+        call()
+    question, _, allowed = str(caught.value).partition("allowed: ")
+    assert re.search(asked, question, re.DOTALL)
+    assert re.search(limit, allowed, re.DOTALL)
+    assert caught.value.exit_code == 1
+
+
+def test_every_instruction_with_rules_of_its_own_is_in_the_table():
+    assert {opcode for opcode, *_ in VIOLATIONS} - {"ndarray"} == set(load_instructions())
+
+
+@pytest.mark.parametrize(
+    ("space", "limit"), [(Space.sbuf, "212448"), (Space.psum, "16384")], ids=["sbuf", "psum"]
+)
+def test_a_tile_larger_than_its_memory_is_refused_with_the_capacity(space, limit):
+    with core(data="none"), pytest.raises(CapacityError, match=rf"allowed: {limit} B"):
+        blank(1, 60_000, space=space)
+
+
+def test_trainium_1_has_no_range_select_and_no_copy_on_scalar():
+    with core("trainium1", data="none"):
+        with pytest.raises(NkiValidationError, match=r"Trainium 1 \(gen2\)\n.*gen3, gen4"):
+            range_select()
+        with pytest.raises(NkiValidationError, match="vector, gpsimd"):
+            nisa.tensor_copy(sbuf(4, 8), sbuf(4, 8), SCALAR)
+    with core("trainium2", data="none"):
+        range_select()
+        nisa.tensor_copy(sbuf(4, 8), sbuf(4, 8), SCALAR)
+
+
+def test_the_largest_operands_allowed_are_accepted():
+    with core(data="none") as recorder:
+        nisa.nc_matmul(psum(128, 512), sbuf(128, 128), sbuf(128, 512))
+        nisa.nc_matmul(psum(8, 1024)[:, 512:1024], sbuf(16, 8), sbuf(16, 512))
+        nisa.nc_transpose(psum(128, 128), sbuf(128, 128))
+        nisa.bn_stats(sbuf(128, 6), sbuf(128, 512))
+        nisa.tensor_copy(late(96, 32), late(32, 32))
+        nisa.tensor_copy(late(64, 64), late(0, 64))
+        nisa.dma_compute(sbuf(4, 8), [sbuf(4, 8)] * 16, nl.add)
+        assert recorder.instruction_count == 7
+
+
+def test_rules_come_from_the_machine_that_the_kernel_runs_on():
+    with core(data="none") as recorder:
+        limits = recorder.core.tensor
+    assert limits.moving_free_max.value == 512
+    assert limits.stationary_free_max.value == 128
+
+
+def test_an_instruction_outside_a_kernel_says_so():
+    with core():
+        a = tile(np.zeros((4, 4), np.float32))
+    with pytest.raises(NkiValidationError, match="outside a kernel"):
+        nisa.tensor_copy(a, a)
+
+
+def test_an_address_for_a_tile_is_not_modelled():
+    with core(), pytest.raises(NotModelled, match="address"):
+        nl.ndarray((4, 4), nl.float32, address=(0, 0))
