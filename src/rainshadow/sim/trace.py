@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -136,10 +138,13 @@ class Trace:
         Errors: `InputError` if the file is no trace or of another format version.
         """
         try:
+            # Opened here, so that np.load can't take it for a single array.
+            with zipfile.ZipFile(path):
+                pass
             with np.load(path) as data:
                 columns = {name: data[name] for name in data.files}
             header = json.loads(columns.pop("header").tobytes())
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{path} is not a trace: {error}") from error
         if header["version"] != FORMAT_VERSION:
             raise InputError(
@@ -148,11 +153,11 @@ class Trace:
         return Trace(
             kernel=header["kernel"],
             chip=header["chip"],
-            signatures=[_signature(entry) for entry in header["signatures"]],
-            lines=[
+            signatures=tuple(_signature(entry) for entry in header["signatures"]),
+            lines=tuple(
                 TraceLine(SourceLine(**entry["source"]), entry["function"])
                 for entry in header["lines"]
-            ],
+            ),
             peak_bytes=header["peak_bytes"],
             **columns,
         )
@@ -160,6 +165,10 @@ class Trace:
 
 def _signature(entry: dict[str, Any]) -> Signature:
     operands = {name: OperandKind(**kind) for name, kind in entry["operands"].items()}
-    return Signature(
-        entry["opcode"], entry["engine"], operands, tuple(entry["writes"]), entry["params"]
-    )
+    params = {name: _as_tuple(value) for name, value in entry["params"].items()}
+    return Signature(entry["opcode"], entry["engine"], operands, tuple(entry["writes"]), params)
+
+
+def _as_tuple(value: Any) -> Any:
+    """JSON has no tuples; parameters have no lists."""
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
