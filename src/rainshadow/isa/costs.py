@@ -81,13 +81,22 @@ def copy_rate(signature: Signature, chip: Chip, source: OperandKind) -> float:
     return vector.perf_mode_factor_4x.value
 
 
-def dma_work(chip: Chip, signature: Signature, *, efficiency: float = 1.0) -> Work:
+def hbm_s(chip: Chip, signature: Signature) -> float:
+    """Time of all bytes read from and written to HBM at the core's share of its bandwidth."""
+    moved = sum(kind.total_bytes for kind in signature.operands.values() if kind.space == "hbm")
+    return moved * core_of(chip).count.value / chip.hbm.bandwidth.value
+
+
+def dma_work(
+    chip: Chip, signature: Signature, *, efficiency: float = 1.0, num_transfers: int = 1
+) -> Work:
     """A DMA of descriptors ("rows") over the 16 engines of a core.
 
     Each row costs a fixed overhead and its bytes at the streaming rate of one engine; rows are
     dealt to the engines in turn, and all of them together cannot beat the sustained rate of the
-    engines nor the core's share of HBM bandwidth. Published measurements behind the constants:
-    see the `core.dma` section of the machine data.
+    engines, nor HBM the core's share of its bandwidth: a copy within HBM reads and writes it.
+    num_transfers: how many of the size the engines move. Published measurements behind the
+    constants: see the `core.dma` section of the machine data.
     """
     dma = core_of(chip).dma
     engines = int(dma.engines.value)
@@ -97,10 +106,9 @@ def dma_work(chip: Chip, signature: Signature, *, efficiency: float = 1.0) -> Wo
     rows = -(-moved // run)
     row_s = dma.row_overhead.value + run / (dma.row_stream_bandwidth.value * efficiency)
     sustained = engines * dma.bandwidth_per_engine.value * efficiency
-    if any(kind.space == "hbm" for kind in kinds):
-        sustained = min(sustained, chip.hbm.bandwidth.value / core_of(chip).count.value)
-    occupancy = max(rows * row_s / engines, moved / sustained)
+    transfers = num_transfers * max(rows * row_s / engines, moved / sustained)
+    occupancy = max(transfers, hbm_s(chip, signature))
     alone = -(-rows // engines) * row_s
     hardware = signature.params.get("trigger") in ("sync", "scalar")
     issue = dma.hardware_descriptor_issue if hardware else dma.software_descriptor_issue
-    return Work(occupancy, max(0.0, alone - occupancy), issue.value)
+    return Work(occupancy, max(0.0, alone - occupancy / num_transfers), issue.value)

@@ -89,6 +89,5 @@ class DmaCompute(Instruction):
     def work(signature: Signature, chip: Chip) -> Work:
         """The DMA time of all sources at half rate (full rate on v4)."""
         efficiency = core_of(chip).dma.accumulate_efficiency.value
-        plain = dma_work(chip, signature, efficiency=efficiency)
         count = signature.params["num_sources"]
-        return Work(plain.occupancy_s * count, plain.latency_s, plain.issue_s)
+        return dma_work(chip, signature, efficiency=efficiency, num_transfers=count)

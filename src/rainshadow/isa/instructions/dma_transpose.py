@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rainshadow.errors import NkiValidationError
 from rainshadow.isa import rules
 from rainshadow.isa.access import AccessPattern
-from rainshadow.isa.costs import core_of, dma_work
+from rainshadow.isa.costs import core_of, dma_work, hbm_s
 from rainshadow.isa.engine import Engine
 from rainshadow.isa.instruction import Instruction, Signature, Work, instruction
 from rainshadow.isa.memory import Space
@@ -67,10 +67,10 @@ class DmaTranspose(Instruction):
     def work(signature: Signature, chip: Chip) -> Work:
         """The bytes at the transpose rate: hardware moves 2-byte-element blocks, not rows."""
         dma = core_of(chip).dma
-        src, dst = signature["src"], signature.dst
+        src = signature["src"]
         from_hbm = src.space == "hbm"
         figure = dma.transpose_efficiency_hbm if from_hbm else dma.transpose_efficiency_sbuf
         plain = dma_work(chip, signature)
         rate = dma.engines.value * dma.bandwidth_per_engine.value * figure.value
-        busy = max(src.total_bytes, dst.total_bytes) / rate
+        busy = max(src.total_bytes / rate, hbm_s(chip, signature))
         return Work(busy, 0.0, plain.issue_s)
