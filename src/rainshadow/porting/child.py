@@ -193,13 +193,19 @@ def _is_our_fault(error: BaseException) -> bool:
 def _show(error: BaseException) -> None:
     """Print the traceback as Python would have, without the frames of the launcher.
 
-    Rainshadow's own frames are left out too, unless the fault is Rainshadow's.
+    Rainshadow's own frames are left out too, unless the fault is Rainshadow's; one of its messages
+    comes with the user's frames only.
     """
     shown: Any = traceback.TracebackException.from_exception(error)
-    hidden = () if _is_our_fault(error) else ("rainshadow",)
+    ours, message = _is_our_fault(error), isinstance(error, RainshadowError)
     part = shown
     while part is not None:
-        frames = [f for f in part.stack if code_owner(f.filename) not in hidden]
+        owned = [(code_owner(frame.filename), frame) for frame in part.stack]
+        frames = [
+            frame
+            for owner, frame in owned
+            if owner == "user" or (not message and (ours or owner != "rainshadow"))
+        ]
         first = next((i for i, f in enumerate(frames) if code_owner(f.filename) == "user"), 0)
         part.stack = traceback.StackSummary.from_list(frames[first:])
         part = part.__cause__ or (None if part.__suppress_context__ else part.__context__)
