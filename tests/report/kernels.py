@@ -1,9 +1,8 @@
 """Kernels in a file of their own, as a user has them."""
 
+import nki
 import nki.isa as nisa
 import nki.language as nl
-
-import nki
 
 
 @nki.jit
