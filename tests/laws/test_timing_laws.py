@@ -120,6 +120,23 @@ def test_a_kernel_never_beats_the_roofline(name, steps, dtype):
 
 
 @pytest.mark.parametrize("name", CHIPS)
+@given(st.integers(1, 128), st.integers(1, 128), st.integers(1, 512), DTYPES)
+def test_no_single_matmul_beats_the_peak_and_float32_takes_four_passes(name, k, m, n, dtype):
+    def multiply(x):
+        stationary, moving = nl.ndarray((k, m), dtype=dtype), nl.ndarray((k, n), dtype=dtype)
+        product = nl.ndarray((m, n), dtype=nl.float32, buffer=nl.psum)
+        nisa.nc_matmul(dst=product, stationary=stationary, moving=moving)
+        return x
+
+    chip, options = load_chip(name), SimOptions(data="none")
+    trace = record(multiply, (Shape((1, 1), dtype),), chip=chip, options=options).trace
+    busy_s = (int(time_trace(trace, chip, PLAIN).busy_ps[0]) + ROUNDING_PS) * PS
+    assert trace.flops == 2 * k * m * n
+    passes = 4 if dtype == "float32" else 1
+    assert busy_s >= passes * trace.flops / chip.core_peak_flops
+
+
+@pytest.mark.parametrize("name", CHIPS)
 @given(STEPS, DTYPES)
 def test_an_engine_does_one_thing_at_a_time(name, steps, dtype):
     timeline = time_trace(trace_of(steps, dtype, name), load_chip(name), PLAIN)
