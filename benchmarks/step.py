@@ -73,6 +73,7 @@ class Clocks:
 
 def breakdown(folder: Path) -> dict[str, float]:
     """Seconds per layer over all steps but those that compile."""
+    import rainshadow.nki.isa  # noqa: F401 - registers every instruction
     from rainshadow.compiler.session import Session
     from rainshadow.isa.instruction import ACCESSORS
     from rainshadow.porting import child
@@ -80,7 +81,7 @@ def breakdown(folder: Path) -> dict[str, float]:
     from rainshadow.sim.recorder import Recorder
 
     clocks = Clocks()
-    clocks.around(Session, "launch", "kernels' Python: loops, tiles, views")
+    clocks.around(Session, "launch", "launching: arguments in and out")
     clocks.around(Recorder, "issue", "checking and noting instructions")
     for kind in ACCESSORS:
         clocks.around(kind, "meaning", "arithmetic")

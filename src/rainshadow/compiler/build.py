@@ -10,7 +10,7 @@ import importlib.util
 import itertools
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,18 @@ from rainshadow.compiler.passes.lay_out_operands import lay_out_operands
 from rainshadow.compiler.print_nki import print_module
 from rainshadow.errors import InputError
 from rainshadow.machine import Chip
-from rainshadow.nki import Run, Shape, record
+from rainshadow.nki import Run, Shape, keep, record
 from rainshadow.nki.install import nki_names
 from rainshadow.sim.options import SimOptions
+from rainshadow.sim.replay import Replay
 
 Array = np.ndarray[Any, Any]
 
 #: Graph -> graph, in this order; fusion and printing follow.
 PASSES: tuple[Callable[[Graph], Graph], ...] = (drop_unused, lay_out_operands)
 
+#: A kept instruction takes about 2 kB; longer kernels run their Python every time.
+_MOST_KEPT = 100_000
 _INT32 = np.iinfo(np.int32)
 _NUMBER = itertools.count()
 
@@ -49,6 +52,7 @@ class CompiledKernel:
     path: Path
     kernel: Any
     output_shapes: tuple[tuple[int, ...], ...]
+    _kept: _Kept = field(default_factory=lambda: _Kept(), repr=False, compare=False)
 
     def run(
         self,
@@ -60,6 +64,8 @@ class CompiledKernel:
     ) -> Run:
         """Execute once. arrays: the graph's inputs; outs: written with its outputs.
 
+        The first launch runs the kernel's Python and records it, the second keeps its
+        instructions, later ones on arrays of the same layout only execute these.
         Errors: `InputError` for 64-bit integers that do not fit the chip's 32 bits.
         """
         border = _Border()
@@ -68,9 +74,38 @@ class CompiledKernel:
             border.outgoing(value, shape)
             for value, shape in zip(outs, self.output_shapes, strict=True)
         ]
-        run = record(self.kernel, (*arguments, *results), chip=chip, options=options)
+        values = (*arguments, *results)
+        if options.record or options.data == "none":
+            run = record(self.kernel, values, chip=chip, options=options)
+            # Its arrays are the caller's: they are not kept.
+            self._kept.first = replace(run, outputs=None)
+        else:
+            run = self._again(values, chip, options)
         border.deliver()
         return Run(list(outs), run.trace)
+
+    def _again(self, values: tuple[Array, ...], chip: Chip, options: SimOptions) -> Run:
+        """A launch after the first: nothing is recorded."""
+        kept = self._kept
+        first = kept.first
+        if first is None or first.trace.chip != chip.name or first.trace.num_rows > _MOST_KEPT:
+            return record(self.kernel, values, chip=chip, options=options)
+        layout = (options.exact, *((v.shape, v.strides, v.dtype) for v in values))
+        if kept.replay is None or kept.layout != layout:
+            kept.replay = keep(self.kernel, values, first, chip=chip, exact=options.exact)
+            kept.layout = layout
+        else:
+            kept.replay.run(values)
+        return first
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The recorded launch of a kernel, and its instructions for arrays of one layout."""
+
+    first: Run | None = None
+    replay: Replay | None = None
+    layout: Any = None
 
 
 @dataclass(slots=True)

@@ -213,6 +213,11 @@ class AccessPattern:
             )
         return self._array
 
+    def forget(self) -> None:
+        """Make the views of the elements anew: the buffer's storage has changed."""
+        self._array = None
+        self.fast_view = None
+
     def is_contiguous(self) -> bool:
         """True if the free axes (all axes in HBM) cover memory in row-major order."""
         expected = 1

@@ -8,7 +8,7 @@ returns its Trace.
 from __future__ import annotations
 
 from rainshadow.nki.install import install, installed, uninstall
-from rainshadow.nki.kernel import Kernel, Run, Shape, jit, record, simulate
+from rainshadow.nki.kernel import Kernel, Run, Shape, jit, keep, record, simulate
 
 __all__ = [
     "Kernel",
@@ -17,6 +17,7 @@ __all__ = [
     "install",
     "installed",
     "jit",
+    "keep",
     "record",
     "simulate",
     "uninstall",

@@ -23,6 +23,7 @@ from rainshadow.isa.access import AccessPattern
 from rainshadow.machine import Chip, load_chip
 from rainshadow.sim.options import SimOptions
 from rainshadow.sim.recorder import _ACTIVE, Recorder, activate
+from rainshadow.sim.replay import Replay, on_chip_memory
 from rainshadow.sim.trace import Trace
 
 DEFAULT_CHIP = "trainium2"
@@ -49,10 +50,11 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a kernel returned, and its Trace."""
+    """What a kernel returned and its Trace. addresses: of its on-chip tensors, as created."""
 
     outputs: Any
     trace: Trace
+    addresses: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,19 +153,13 @@ def record(
     kernel that writes an argument writes the caller's array), `Shape` with data="none", and
     plain Python values.
     """
-    function = kernel.function if isinstance(kernel, Kernel) else kernel
-    if not callable(function):
-        raise InputError(f"{kernel!r} is not a kernel", allowed="a function, or one with @nki.jit")
+    function = _function(kernel)
     recorder = Recorder(chip or target_chip(), options or SimOptions(), function.__name__)
-    names = _argument_names(function, args, kwargs or {})
-    bound = [_bind(recorder, value, name) for value, name in zip(args, names, strict=False)]
-    named = {name: _bind(recorder, value, name) for name, value in (kwargs or {}).items()}
-    with activate(recorder):
-        returned = function(*bound, **named)
+    returned = _execute(recorder, function, args, kwargs or {})
     wants_torch = any(_is_torch(value) for value in [*args, *(kwargs or {}).values()])
     outputs = _unbind(returned, wants_torch, with_data=recorder.with_data)
     trace = recorder.trace() if recorder.options.record else _empty_trace(recorder)
-    run = Run(outputs, trace)
+    run = Run(outputs, trace, recorder.addresses)
     for observer in _OBSERVERS:
         observer.tell(run)
     return run
@@ -181,6 +177,48 @@ def observe(tell: Callable[[Run], None], chip: Chip | None = None) -> Iterator[N
         yield
     finally:
         _OBSERVERS.remove(observer)
+
+
+def keep(kernel: Any, arrays: tuple[Any, ...], earlier: Run, *, chip: Chip, exact: bool) -> Replay:
+    """Run a kernel that was recorded before, and keep its instructions to run them again.
+
+    arrays: NumPy arrays only; what the kernel does may depend on their shapes, strides and dtypes,
+    never on their values.  exact: as in `SimOptions`.
+    """
+    function = _function(kernel)
+    options = SimOptions(record=False, exact=exact)
+    recorder = Recorder(chip, options, function.__name__, addresses=earlier.addresses)
+    with on_chip_memory(recorder.core).lock:
+        _execute(recorder, function, arrays, {})
+    assert recorder.kept is not None, "a recorder with addresses keeps its instructions"
+    lines, line = earlier.trace.lines, earlier.trace.line
+    return Replay(
+        recorder.arguments,
+        recorder.kept,
+        on_chip_memory(recorder.core),
+        lambda row: lines[line[row]].source,
+    )
+
+
+def _function(kernel: Any) -> Callable[..., Any]:
+    function = kernel.function if isinstance(kernel, Kernel) else kernel
+    if not callable(function):
+        raise InputError(f"{kernel!r} is not a kernel", allowed="a function, or one with @nki.jit")
+    return function
+
+
+def _execute(
+    recorder: Recorder,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Bind the arguments and run the kernel's Python; what it returns."""
+    names = _argument_names(function, args, kwargs)
+    bound = [_bind(recorder, value, name) for value, name in zip(args, names, strict=False)]
+    named = {name: _bind(recorder, value, name) for name, value in kwargs.items()}
+    with activate(recorder):
+        return function(*bound, **named)
 
 
 def _empty_trace(recorder: Recorder) -> Trace:

@@ -28,7 +28,10 @@ from rainshadow.sim.fast import fast_paths
 from rainshadow.sim.memory import Arena, Memories
 from rainshadow.sim.options import SimOptions
 from rainshadow.sim.placement import Accesses, Request, place
+from rainshadow.sim.replay import Step, flat_bytes, on_chip_memory
 from rainshadow.sim.trace import SPACES, Trace, TraceLine
+
+Column = np.ndarray[Any, np.dtype[Any]]
 
 #: Modules whose frames are the implementation, not the user's kernel.
 _INNER_MODULES = ("rainshadow.nki", "rainshadow.sim", "rainshadow.isa")
@@ -49,7 +52,13 @@ class Recorder:
     Errors: whatever an instruction's rules raise, with the user's file and line added.
     """
 
-    def __init__(self, chip: Chip, options: SimOptions, kernel: str = "kernel") -> None:
+    def __init__(
+        self,
+        chip: Chip,
+        options: SimOptions,
+        kernel: str = "kernel",
+        addresses: Column | None = None,
+    ) -> None:
         if chip.core is None:
             raise InputError(
                 f"{chip.name} has no NeuronCore to run NKI kernels on",
@@ -77,6 +86,12 @@ class Recorder:
         self._access_column = array("i")
         self._access_end_column = array("i")
         self._pool: dict[int, list[Any]] = {}
+        #: Where the on-chip tensors lie: known when the trace is made, or from an earlier launch,
+        #: which is then executed at those addresses and kept.
+        self.addresses = addresses
+        self.kept: list[Step] | None = None if addresses is None else []
+        self.arguments: list[Buffer] = []
+        self._placed = 0
         self._requests: list[tuple[Space, int, str, int]] = []
         self._accumulated: WeakKeyDictionary[Buffer, set[Any]] = WeakKeyDictionary()
 
@@ -112,7 +127,8 @@ class Recorder:
             buffer.address = self._hbm_address(buffer, label)
         if self.with_data:
             buffer.storage = self._storage(buffer)
-        buffer.release = self._release
+        if self.kept is None:
+            buffer.release = self._release
         return AccessPattern(buffer, dtype, extents, contiguous_strides(extents))
 
     def _request(self, buffer: Buffer, label: str) -> None:
@@ -129,6 +145,9 @@ class Recorder:
         if self.options.record:
             buffer.ordinal = len(self._requests)
             self._requests.append((buffer.space, buffer.size_bytes, label, self._line_id()))
+        elif self.addresses is not None:
+            buffer.ordinal = self._placed
+            self._placed += 1
 
     def _hbm_address(self, buffer: Buffer, label: str) -> int:
         try:
@@ -137,6 +156,10 @@ class Recorder:
             raise self._located(error) from None
 
     def _storage(self, buffer: Buffer) -> np.ndarray[Any, Any]:
+        if self.kept is not None and buffer.on_chip:
+            assert self.addresses is not None, "a launch is kept at known addresses"
+            address = int(self.addresses[buffer.ordinal])
+            return on_chip_memory(self.core).storage(buffer, address)
         size = buffer.size_bytes * buffer.partitions
         pooled = self._pool.get(size)
         storage = pooled.pop() if pooled else np.empty(size, dtype=np.uint8)
@@ -157,11 +180,11 @@ class Recorder:
         dtype = dtypes.from_numpy(array_.dtype)
         item = array_.dtype.itemsize
         strides = tuple(stride // item for stride in array_.strides)
-        span = 1 + sum((n - 1) * s for n, s in zip(array_.shape, strides, strict=True))
-        flat = np.lib.stride_tricks.as_strided(array_, (span,), (item,))
-        buffer = Buffer(space=Space.shared_hbm, shape=(span,), dtype=dtype, name=name)
+        flat = flat_bytes(array_)
+        buffer = Buffer(space=Space.shared_hbm, shape=(flat.size // item,), dtype=dtype, name=name)
         buffer.address = self.memories.hbm.allocate(buffer.size_bytes, name)
-        buffer.storage = flat.view(np.uint8) if self.with_data else None
+        buffer.storage = flat if self.with_data else None
+        self.arguments.append(buffer)
         return AccessPattern(buffer, dtype, tuple(array_.shape), strides)
 
     def declare(self, shape: Sequence[int], dtype: str, name: str) -> AccessPattern:
@@ -190,7 +213,10 @@ class Recorder:
             try:
                 fast = self._fast.get(cls)
                 if fast is None or not fast(instr):
+                    fast = None
                     instr.meaning()
+                if self.kept is not None:
+                    self.kept.append((fast or cls.meaning, instr))
             except NkiValidationError as error:
                 raise self._located(error) from None
         self.instruction_count += 1
@@ -300,10 +326,10 @@ class Recorder:
             Request(space, size, label, self._lines[line].source)
             for space, size, label, line in self._requests
         ]
-        addresses = place(requests, Accesses(access, access_end, owner), self.memories)
+        self.addresses = place(requests, Accesses(access, access_end, owner), self.memories)
         absolute = np.delete(relative, 1, axis=1)
         on_chip = owner >= 0
-        absolute[on_chip, 3:5] += addresses[owner[on_chip], None]
+        absolute[on_chip, 3:5] += self.addresses[owner[on_chip], None]
         ranges, number = np.unique(absolute, axis=0, return_inverse=True)
         renumbered = number.reshape(-1)[access >> 1] * 2 + (access & 1)
         return Trace(
