@@ -12,6 +12,7 @@ import numpy as np
 import torch  # noqa: F401 - fast paths exist only where torch is loaded
 
 from rainshadow.isa.access import AccessPattern
+from rainshadow.isa.accumulator import Accumulator
 from rainshadow.isa.instruction import Instruction
 from rainshadow.isa.instructions.activation import Activation
 from rainshadow.isa.instructions.scalar_tensor_tensor import ScalarTensorTensor
@@ -49,8 +50,8 @@ def cases(dtype: str) -> dict[str, Callable[[], Instruction]]:
         "scalar_tensor_tensor": lambda: ScalarTensorTensor(out, a, multiply, column, add, b),
         "tensor_copy with a cast": lambda: TensorCopy(cast, a),
         "tensor_reduce add": lambda: TensorReduce(column, add, a, 1),
-        "activation exp": lambda: Activation(out, exp, a),
-        "activation gelu": lambda: Activation(out, gelu, a),
+        "activation exp": lambda: Activation(out, exp, a, Accumulator(ROWS)),
+        "activation gelu": lambda: Activation(out, gelu, a, Accumulator(ROWS)),
     }
 
 

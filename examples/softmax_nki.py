@@ -22,7 +22,7 @@ def softmax(x):
         nisa.tensor_reduce(dst=largest, op=nl.maximum, data=tile, axis=1, negate=True)
         powers = nl.ndarray((128, columns), dtype=nl.float32, buffer=nl.sbuf)
         total = nl.ndarray((128, 1), dtype=nl.float32, buffer=nl.sbuf)
-        nisa.activation(
+        nisa.activation_reduce(
             dst=powers, op=nl.exp, data=tile, bias=largest, reduce_op=nl.add, reduce_res=total
         )
         nisa.reciprocal(dst=total, data=total)

@@ -344,3 +344,20 @@ def test_an_instruction_outside_a_kernel_says_so():
 def test_an_address_for_a_tile_is_not_modelled():
     with core(), pytest.raises(NotModelled, match="address"):
         nl.ndarray((4, 4), nl.float32, address=(0, 0))
+
+
+def test_double_row_matmul_is_said_to_be_missing_rather_than_computed_wrongly():
+    from rainshadow.errors import NotModelled
+    from rainshadow.nki import record
+    from rainshadow.nki import language as nl
+
+    def kernel():
+        tile = nl.ndarray((128, 128), dtype=nl.float8_e4m3, buffer=nl.sbuf)
+        out = nl.ndarray((128, 128), dtype=nl.float32, buffer=nl.psum)
+        nisa.memset(tile, 1.0)
+        mode = nisa.matmul_perf_mode.double_row
+        nisa.nc_matmul(out, tile, tile, perf_mode=mode)
+
+    with pytest.raises(NotModelled, match="perf_mode double_row") as caught:
+        record(kernel)
+    assert "test_rules.py" in str(caught.value.where)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from rainshadow.isa.access import AccessPattern  # noqa: E402
+from rainshadow.isa.accumulator import Accumulator  # noqa: E402
 from rainshadow.isa.instruction import Instruction  # noqa: E402
 from rainshadow.isa.instructions.activation import Activation  # noqa: E402
 from rainshadow.isa.instructions.scalar_tensor_tensor import ScalarTensorTensor  # noqa: E402
@@ -130,7 +131,16 @@ def test_activation(seed, dtype, function, reduced):
     dst, data = tile(rng, shape, dtype, False), tile(rng, shape, dtype, False)
     bias = tile(rng, (shape[0], 1), "float32", False)
     total = tile(rng, (shape[0], 1), "float32", False) if reduced else None
-    instr = Activation(dst, ACTIVATION_FUNCTIONS[function], data, bias, 0.5, total)
+    instr = Activation(
+        dst,
+        ACTIVATION_FUNCTIONS[function],
+        data,
+        Accumulator(128),
+        bias,
+        0.5,
+        total,
+        "reset_reduce",
+    )
     written = [dst] if total is None else [dst, total]
     fast_paths()[Activation](instr)
     fast = [view.array.astype(np.float32) for view in written]

@@ -134,3 +134,44 @@ def test_bfloat16_rounds_once_at_the_write(rng):
     got = simulate(add_tiles)(a, a)
     assert got.dtype == torch.bfloat16
     assert torch.equal(got, a + a)
+
+
+def row_sums(x, commands):
+    """exp of each third of x in turn, its sums gathered in ScalarE's registers by `commands`."""
+    tile = nl.ndarray(x.shape, dtype=nl.float32, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=x)
+    total = nl.ndarray((x.shape[0], 1), dtype=nl.float32, buffer=nl.sbuf)
+    width = x.shape[1] // 3
+    for number, command in enumerate(commands):
+        part = tile[:, nl.ds(number * width, width)]
+        last = total if number == len(commands) - 1 else None
+        nisa.activation(
+            dst=part, op=nl.exp, data=part, reduce_op=nl.add, reduce_res=last, reduce_cmd=command
+        )
+    result = nl.ndarray((x.shape[0], 1), dtype=nl.float32, buffer=nl.shared_hbm)
+    nisa.dma_copy(dst=result, src=total)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("commands", "counted"),
+    [
+        (("reset_reduce", "reduce", "reduce"), (0, 1, 2)),
+        (("reset_reduce", "reduce", "idle"), (0, 1)),
+        (("reset_reduce", "idle", "reduce"), (0, 2)),
+        (("reset_reduce", "reset", "reduce"), (2,)),
+        (("reset_reduce", "reduce", "reset_reduce"), (2,)),
+    ],
+)
+def test_activation_gathers_sums_over_several_instructions(rng, commands, counted):
+    x = rng.standard_normal((128, 30)).astype(np.float32)
+    names = [nisa.reduce_cmd[command] for command in commands]
+    parts = [np.exp(x[:, n * 10 : (n + 1) * 10]).sum(1, keepdims=True) for n in counted]
+    np.testing.assert_allclose(simulate(row_sums)(x, names), sum(parts), rtol=1e-5)
+
+
+def test_reading_sums_that_nothing_gathered_is_an_error_at_the_users_line(rng):
+    x = rng.standard_normal((128, 30)).astype(np.float32)
+    with pytest.raises(NkiValidationError, match="reset_reduce") as caught:
+        simulate(row_sums)(x, [nisa.reduce_cmd.idle])
+    assert "test_kernel.py" in str(caught.value.where)

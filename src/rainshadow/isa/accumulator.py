@@ -23,10 +23,11 @@ _REDUCE: dict[str, Any] = {
 
 
 class Accumulator:
-    """The registers of one engine on one core."""
+    """The registers of one engine on one core. used: whether a command has set them."""
 
     def __init__(self, partitions: int) -> None:
         self.values = np.zeros(partitions, dtype=np.float32)
+        self.used = False
 
     def start(self, command: str, operator: str, partitions: int, initial: Any = None) -> Array:
         """The registers as `command` (an nki reduce_cmd name) leaves them before accumulating."""

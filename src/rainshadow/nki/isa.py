@@ -249,10 +249,22 @@ def activation(
     reduce_cmd: reduce_cmd = reduce_cmd.idle,
     name: str | None = None,
 ) -> None:
-    """dst = op(data * scale + bias); reduce_res = sum along the free axes."""
+    """dst = op(data * scale + bias); reduce_res = the sums that reduce_cmd has gathered."""
     if reduce_op is not None and alu_operator(reduce_op).name != "add":
         raise NkiValidationError("activation: reduce_op", allowed="nl.add")
-    _issue(Activation(dst, activation_function(op), data, bias, scale, reduce_res))
+    registers = active_recorder().scalar_accumulator
+    registers.used = registers.used or reduce_cmd.name != "idle"
+    if reduce_res is not None and not registers.used:
+        raise NkiValidationError(
+            "activation: reduce_res reads ScalarE's registers, which nothing has set",
+            allowed="reduce_cmd reset_reduce, or an earlier instruction that reduces",
+            fix="add reduce_cmd=nisa.reduce_cmd.reset_reduce",
+        )
+    _issue(
+        Activation(
+            dst, activation_function(op), data, registers, bias, scale, reduce_res, reduce_cmd.name
+        )
+    )
 
 
 def activation_reduce(
@@ -266,7 +278,7 @@ def activation_reduce(
     name: str | None = None,
 ) -> None:
     """activation with its sum along the free axes."""
-    activation(dst, op, data, bias, scale, reduce_op, reduce_res)
+    activation(dst, op, data, bias, scale, reduce_op, reduce_res, reduce_cmd.reset_reduce)
 
 
 def iota(

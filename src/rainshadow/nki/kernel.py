@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from rainshadow import dtypes
-from rainshadow.errors import InputError, NkiValidationError, NotModelled
+from rainshadow.errors import InputError, NkiValidationError, NotModelled, RainshadowError
 from rainshadow.isa.access import AccessPattern
 from rainshadow.machine import Chip, load_chip
 from rainshadow.sim.options import SimOptions
-from rainshadow.sim.recorder import _ACTIVE, Recorder, activate
+from rainshadow.sim.recorder import _ACTIVE, Recorder, activate, user_line
 from rainshadow.sim.replay import Replay, on_chip_memory
 from rainshadow.sim.trace import Trace
 
@@ -217,8 +217,12 @@ def _execute(
     names = _argument_names(function, args, kwargs)
     bound = [_bind(recorder, value, name) for value, name in zip(args, names, strict=False)]
     named = {name: _bind(recorder, value, name) for name, value in kwargs.items()}
-    with activate(recorder):
-        return function(*bound, **named)
+    try:
+        with activate(recorder):
+            return function(*bound, **named)
+    except RainshadowError as error:
+        error.where = error.where or user_line(error.__traceback__)
+        raise
 
 
 def _empty_trace(recorder: Recorder) -> Trace:

@@ -201,7 +201,7 @@ class _TensorReduce(_OnTorch):
 class _Activation(_OnTorch):
     def __call__(self, instr: Activation) -> bool:
         function = self.functions.get(instr.op.name)
-        views = (instr.dst, instr.data, instr.bias, instr.scale, instr.reduce_res)
+        views = (instr.dst, instr.data, instr.bias, instr.scale)
         if function is None or not _floats(*views):
             return False
         data = self.read(instr.data, instr.data.shape)
@@ -211,6 +211,5 @@ class _Activation(_OnTorch):
             data = data + self.operand(instr.bias, data.ndim)
         result = function(data)
         self.write(instr.dst, result)
-        if instr.reduce_res is not None:
-            self.write(instr.reduce_res, result.sum(dim=tuple(range(1, result.ndim))))
+        instr.reduce(result.numpy())
         return True

@@ -10,7 +10,7 @@ import linecache
 import sys
 from array import array
 from collections.abc import Sequence
-from types import CodeType, FrameType
+from types import CodeType, FrameType, TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -74,6 +74,7 @@ class Recorder:
         self._fast = {} if options.exact else fast_paths()
         self.instruction_count = 0
         self.vector_accumulator = Accumulator(int(chip.core.partitions.value))
+        self.scalar_accumulator = Accumulator(int(chip.core.partitions.value))
         self._signatures: list[Signature] = []
         self._signature_ids: dict[Any, int] = {}
         self._lines: list[TraceLine] = []
@@ -356,10 +357,10 @@ def _column(values: array[int]) -> np.ndarray[Any, Any]:
     return np.frombuffer(values.tobytes(), dtype=np.int32)
 
 
-def _source_line(frame: FrameType) -> SourceLine:
+def _source_line(frame: FrameType, line: int | None = None) -> SourceLine:
     file = frame.f_code.co_filename
-    text = linecache.getline(file, frame.f_lineno).strip()
-    return SourceLine(file, frame.f_lineno, text)
+    line = line or frame.f_lineno
+    return SourceLine(file, line, linecache.getline(file, line).strip())
 
 
 def _memories(chip: Chip, core: NeuronCore) -> Memories:
@@ -389,6 +390,16 @@ def active_recorder() -> Recorder:
             fix="call it from a function decorated with @nki.jit, through nki.simulate",
         )
     return _ACTIVE[-1]
+
+
+def user_line(traceback: TracebackType | None) -> SourceLine | None:
+    """The deepest line of a user's kernel in a traceback."""
+    found = None
+    while traceback is not None:
+        if not traceback.tb_frame.f_globals.get("__name__", "").startswith(_INNER_MODULES):
+            found = _source_line(traceback.tb_frame, traceback.tb_lineno)
+        traceback = traceback.tb_next
+    return found
 
 
 class activate:  # noqa: N801 - a context manager reads as a verb

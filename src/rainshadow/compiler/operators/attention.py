@@ -338,7 +338,7 @@ class _QueryTile:
         real = emit_padded(self.writer, self.spec, "p", self.rows, width, tiles)
         call(self.writer, "nisa.activation", f"dst={real}", "op=nl.exp", f"data={scores}",
              "bias=minus_max", f"scale={self.spec.scale!r}", "reduce_op=nl.add",
-             f"reduce_res={sums}")  # fmt: skip
+             f"reduce_res={sums}", "reduce_cmd=nisa.reduce_cmd.reset_reduce")  # fmt: skip
 
     def _pair_and_chunk(self, s: str) -> str:
         """Write which pair and which chunk of its keys step s is about; returns the pair."""

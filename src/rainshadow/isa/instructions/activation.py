@@ -14,11 +14,14 @@ import numpy as np
 from rainshadow.errors import NkiValidationError
 from rainshadow.isa import rules, values
 from rainshadow.isa.access import AccessPattern
+from rainshadow.isa.accumulator import Accumulator
 from rainshadow.isa.costs import core_of, scalar_work
 from rainshadow.isa.engine import Engine
 from rainshadow.isa.instruction import Instruction, Signature, Work, instruction
 from rainshadow.isa.operators import ACTIVATION_FUNCTIONS, ActivationFunction
 from rainshadow.machine import Chip
+
+_COMMANDS = ("idle", "reset", "reduce", "reset_reduce")
 
 
 @instruction
@@ -26,21 +29,25 @@ from rainshadow.machine import Chip
 class Activation(Instruction):
     """dst, data: [P, free...]; scale: number or [P, 1]; bias: number, [P, 1] or None.
 
-    reduce_res: [P, 1], sum over the free axes of the float32 results.
+    reduce_cmd: what happens to the engine's registers, one per partition: reset, reduce (add the
+    sum over the free axes of the float32 results), reset_reduce or idle.
+    reduce_res: [P, 1], gets the registers.
     """
 
     opcode = "activation"
     READS = ("data", "bias", "scale")
     WRITES = ("dst", "reduce_res")
-    PARAMS = ("op",)
+    PARAMS = ("op", "reduce_cmd")
     EXAMPLE = "nisa.activation(dst=p, op=nl.exp, data=scores, bias=minus_max, scale=0.125)"
 
     dst: AccessPattern
     op: ActivationFunction
     data: AccessPattern
+    accumulator: Accumulator
     bias: Any = None
     scale: Any = 1.0
     reduce_res: AccessPattern | None = None
+    reduce_cmd: str = "idle"
     engine: Engine = Engine.scalar
 
     def check(self, chip: Chip) -> None:
@@ -54,6 +61,10 @@ class Activation(Instruction):
             rules.require_scalar_or_column(self.opcode, "bias", self.bias, partitions)
         if self.reduce_res is not None:
             rules.require_scalar_or_column(self.opcode, "reduce_res", self.reduce_res, partitions)
+        if self.reduce_cmd not in _COMMANDS:
+            raise NkiValidationError(
+                f"{self.opcode}: reduce_cmd {self.reduce_cmd}", allowed=", ".join(_COMMANDS)
+            )
         if isinstance(self.scale, AccessPattern) and self.scale.dtype != "float32":
             raise NkiValidationError(
                 f"{self.opcode}: scale is {self.scale.dtype}",
@@ -69,8 +80,17 @@ class Activation(Instruction):
         with np.errstate(all="ignore"):
             result = self.op.function(inner)
         values.write(self.dst, result)
+        self.reduce(result)
+
+    def reduce(self, result: values.Array) -> None:
+        """What the registers and reduce_res hold after `result`."""
+        partitions = result.shape[0]
+        if self.reduce_cmd != "idle":
+            self.accumulator.start(self.reduce_cmd, "add", partitions)
+        if self.reduce_cmd in ("reduce", "reset_reduce"):
+            self.accumulator.accumulate("add", result)
         if self.reduce_res is not None:
-            values.write(self.reduce_res, result.sum(axis=tuple(range(1, result.ndim))))
+            values.write(self.reduce_res, self.accumulator.values[:partitions])
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rainshadow.errors import NkiValidationError
+from rainshadow.errors import NkiValidationError, NotModelled
 from rainshadow.isa import rules, values
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.costs import core_of, tensor_work
@@ -54,6 +54,11 @@ class NcMatmul(Instruction):
             rules.require_space(self.opcode, name, view, Space.sbuf)
         rules.require_on_chip(self.opcode, dst=self.dst, **operands)
         rules.require_same_partitions(self.opcode, **operands)
+        if self.perf_mode != "none":
+            raise NotModelled(
+                f"{self.opcode} with perf_mode {self.perf_mode}",
+                fix="leave perf_mode out: double-row fp8 is not simulated yet",
+            )
         tensor = core_of(chip).tensor
         self._limit("stationary free size", self.stationary.elements, tensor.stationary_free_max)
         self._limit("moving free size", self.moving.elements, tensor.moving_free_max)
@@ -105,7 +110,7 @@ class NcMatmul(Instruction):
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
-        """max(min(64, M), N) cycles; float32 takes 4 passes, double-row fp8 half of bf16's K."""
+        """max(min(64, M), N) cycles; float32 takes 4 passes."""
         tensor = core_of(chip).tensor
         rows = signature["stationary"].elements
         cycles = max(
