@@ -347,9 +347,7 @@ def test_an_address_for_a_tile_is_not_modelled():
 
 
 def test_double_row_matmul_is_said_to_be_missing_rather_than_computed_wrongly():
-    from rainshadow.errors import NotModelled
     from rainshadow.nki import record
-    from rainshadow.nki import language as nl
 
     def kernel():
         tile = nl.ndarray((128, 128), dtype=nl.float8_e4m3, buffer=nl.sbuf)

@@ -18,6 +18,7 @@ import numpy as np
 
 from rainshadow.compiler.graph import Graph
 from rainshadow.compiler.operators.tiling import CoreLimits
+from rainshadow.compiler.passes.batch_flat_regions import batch_flat_regions
 from rainshadow.compiler.passes.drop_unused import drop_unused
 from rainshadow.compiler.passes.fuse_regions import fuse_regions
 from rainshadow.compiler.passes.lay_out_operands import lay_out_operands
@@ -155,8 +156,9 @@ def compile_graph(graph: Graph, chip: Chip, folder: Path | None = None) -> Compi
     for apply in PASSES:
         graph = apply(graph)
         graph.verify()
-    regions = fuse_regions(graph)
-    source = print_module(graph, regions, CoreLimits.of(chip))
+    limits = CoreLimits.of(chip)
+    regions = batch_flat_regions(fuse_regions(graph), limits)
+    source = print_module(graph, regions, limits)
     target = folder or _temporary_folder()
     target.mkdir(parents=True, exist_ok=True)
     path = target / f"{graph.name}.py"

@@ -10,6 +10,7 @@ from rainshadow.compiler.operators.attention import emit_attention
 from rainshadow.compiler.operators.attention_backward import emit_attention_backward
 from rainshadow.compiler.operators.attention_heads import AttentionSpec
 from rainshadow.compiler.operators.copy import emit_cat, emit_copy
+from rainshadow.compiler.operators.flat_batch import FlatBatchEmitter
 from rainshadow.compiler.operators.matmul import (
     BiasActivationEpilogue,
     MatmulOperand,
@@ -25,13 +26,15 @@ from rainshadow.isa.strides import contiguous_strides
 
 _PLACEHOLDER = "THE_FUNCTION"
 
+Argument = View | tuple[View, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A printed function and the views the driver passes to it."""
+    """A printed function and the views the driver passes to it, some in tuples."""
 
     source: str
-    arguments: Sequence[View]
+    arguments: Sequence[Argument]
 
 
 def print_module(graph: Graph, regions: Sequence[Region], limits: CoreLimits) -> str:
@@ -40,7 +43,7 @@ def print_module(graph: Graph, regions: Sequence[Region], limits: CoreLimits) ->
     tensors |= {tensor.name for tensor in graph.inputs}
     names = Names(frozenset({graph.name, "nki", "nl", "nisa", *tensors}))
     functions: dict[str, str] = {}
-    calls: list[tuple[str, Region, Sequence[View]]] = []
+    calls: list[tuple[str, Region, Sequence[Argument]]] = []
     for region in regions:
         call = _PRINTERS[region.kind](region, limits)
         if call.source not in functions:
@@ -64,7 +67,7 @@ def print_module(graph: Graph, regions: Sequence[Region], limits: CoreLimits) ->
 
 
 def _print_driver(
-    graph: Graph, calls: Sequence[tuple[str, Region, Sequence[View]]], writer: SourceWriter
+    graph: Graph, calls: Sequence[tuple[str, Region, Sequence[Argument]]], writer: SourceWriter
 ) -> None:
     outputs = _distinct_outputs(graph)
     arguments = [tensor.name for tensor in graph.inputs] + [t.name for t in outputs]
@@ -78,16 +81,34 @@ def _print_driver(
         writer.line('"""Calls the functions above in order; results are written to the last '
                     f'{len(outputs)} arguments."""')  # fmt: skip
         known = {*graph.inputs, *outputs}
-        for name, region, views in calls:
+        for name, region, arguments_ in calls:
             _print_comment(region, writer)
-            for view in views:
-                if view.root not in known:
-                    known.add(view.root)
-                    _print_allocation(view.root, writer)
-            written = ", ".join(view_text(view) for view in views)
-            writer.line(f"{name}({written})")
+            for argument in arguments_:
+                for view in argument if isinstance(argument, tuple) else (argument,):
+                    if view.root not in known:
+                        known.add(view.root)
+                        _print_allocation(view.root, writer)
+            _print_call(name, arguments_, writer)
         returned = ", ".join(tensor.name for tensor in outputs)
         writer.line(f"return {returned}{',' if len(outputs) == 1 else ''}")
+
+
+def _print_call(name: str, arguments: Sequence[Argument], writer: SourceWriter) -> None:
+    if not any(isinstance(argument, tuple) for argument in arguments):
+        writer.line(f"{name}({', '.join(view_text(view) for view in arguments)})")  # type: ignore[arg-type]
+        return
+    writer.line(f"{name}(")
+    with writer.indent():
+        for argument in arguments:
+            if not isinstance(argument, tuple):
+                writer.line(f"{view_text(argument)},")
+                continue
+            writer.line("(")
+            with writer.indent():
+                for view in argument:
+                    writer.line(f"{view_text(view)},")
+            writer.line("),")
+    writer.line(")")
 
 
 def _distinct_outputs(graph: Graph) -> list[Tensor]:
@@ -133,6 +154,11 @@ def _rowwise(region: Region, limits: CoreLimits) -> Call:
     emitter = RowwiseEmitter(region, limits)
     source = emitter.emit(_PLACEHOLDER)
     return Call(source, [parameter.view for parameter in emitter.parameters])
+
+
+def _flat_batch(region: Region, limits: CoreLimits) -> Call:
+    emitter = FlatBatchEmitter(region.members, limits)
+    return Call(emitter.emit(_PLACEHOLDER), emitter.arguments)
 
 
 def _matrix(view: View, swapped_is_k_major: bool) -> tuple[View, bool]:
@@ -270,6 +296,7 @@ def _cat(region: Region, limits: CoreLimits) -> Call:
 
 _PRINTERS: dict[str, Callable[[Region, CoreLimits], Call]] = {
     "rowwise": _rowwise,
+    "flat_batch": _flat_batch,
     "matmul": _matmul,
     "attention": _attention,
     "attention_backward": _attention_backward,

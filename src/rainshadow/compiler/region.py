@@ -14,7 +14,7 @@ class Region:
     """nodes in order; kind: the operator file that prints it; rows, columns: its loop space.
 
     outputs: tensors that are read outside the region.  prelude: single values that the nodes
-    need, computed anew in every region that needs them.
+    need, computed anew in every region that needs them.  members: the regions of a batch.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Region:
     rows: int = 1
     columns: int = 1
     prelude: Sequence[Node] = ()
+    members: Sequence[Region] = ()
 
     @property
     def external_views(self) -> list[View]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from rainshadow import dtypes
 from rainshadow.compiler.graph import Node, Tensor, View
 from rainshadow.compiler.operators.elementwise import MapEmitter, Source, Tile
-from rainshadow.compiler.operators.tiling import CoreLimits, largest_divisor
+from rainshadow.compiler.operators.tiling import CoreLimits, largest_divisor, store
 from rainshadow.compiler.region import Region
 from rainshadow.compiler.source_writer import Names, SourceWriter
 
@@ -62,7 +62,7 @@ class RowwiseEmitter:
         nodes = [*region.prelude, *region.nodes]
         self.made = {tensor for node in nodes for tensor in node.outputs}
         self.kinds = _kinds(region)
-        self.plan = _plan(region, self.kinds, limits)
+        self.plan = _plan(region, limits)
         self.names = Names(frozenset({"rows", "start", "stop", "first", "last", "nl", "nisa"}))
         self.writer = SourceWriter()
         self.parameters: list[Parameter] = []
@@ -166,7 +166,7 @@ class RowwiseEmitter:
                 continue
             width = self.plan.columns if parameter.kind == "vector" else 1
             tile = self.names.fresh(f"{parameter.name}_tile")
-            dtype = _tile_dtype(view.dtype)
+            dtype = tile_dtype(view.dtype)
             self.writer.line(
                 f"{tile} = nl.ndarray(({partitions}, {width}), nl.{dtype}, buffer=nl.sbuf)"
             )
@@ -182,7 +182,7 @@ class RowwiseEmitter:
         emitter = MapEmitter(self.writer, 1, "1", str(self.limits.partitions))
         for node in self.region.prelude:
             operands = [self._operand(operand, "") for operand in node.inputs]
-            tile = emitter.allocate(self.label[node.output], "one", _tile_dtype(node.output.dtype))
+            tile = emitter.allocate(self.label[node.output], "one", tile_dtype(node.output.dtype))
             self.tiles[node.output] = tile
             emitter.emit(node.attrs["fn"], tile, operands)
 
@@ -250,7 +250,7 @@ class RowwiseEmitter:
                 continue
             tensor = node.output
             tile = emitter.allocate(
-                self.label[tensor], self.kinds[tensor], _tile_dtype(tensor.dtype)
+                self.label[tensor], self.kinds[tensor], tile_dtype(tensor.dtype)
             )
             self.tiles[tensor] = tile
             if node.op == "iota":
@@ -273,7 +273,7 @@ class RowwiseEmitter:
         if view not in self.loaded:
             self.loaded[view] = self.names.fresh(f"{parameter.name}_tile")
         name = self.loaded[view]
-        dtype = _tile_dtype(view.dtype)
+        dtype = tile_dtype(view.dtype)
         width = "last - first" if window else str(self.plan.columns)
         columns = window or ":"
         if parameter.kind == "vector":
@@ -298,7 +298,7 @@ class RowwiseEmitter:
     def _store(self, tensor: Tensor, tile: Tile, window: str) -> None:
         target = self.stores[tensor].name
         columns = f", :, {window}" if window and tile.kind == "full" else ""
-        self.writer.line(f"nisa.dma_copy(dst={target}[start:stop{columns}], src={tile.name})")
+        store(self.writer, self.limits, f"{target}[start:stop{columns}]", tile.name)
 
     def _store_columns(self) -> None:
         for tensor in self.stores:
@@ -324,7 +324,7 @@ class RowwiseEmitter:
     def _reduce_row(self, node: Node, data: Tile, emitter: MapEmitter, window: str) -> None:
         name, fn = self.label[node.output], node.attrs["fn"]
         if not window:
-            tile = emitter.allocate(name, "column", _tile_dtype(node.output.dtype))
+            tile = emitter.allocate(name, "column", tile_dtype(node.output.dtype))
             self._tensor_reduce(tile.name, fn, data, "(2,)")
             self.tiles[node.output] = tile
             if node.output in self.stores:
@@ -357,7 +357,7 @@ class RowwiseEmitter:
         if not sums:
             return
         partitions = self.limits.partitions
-        for dtype in dict.fromkeys(_tile_dtype(n.views[0].dtype) for n in sums):
+        for dtype in dict.fromkeys(tile_dtype(n.views[0].dtype) for n in sums):
             ones = f"ones_{dtype}"
             self.writer.line(f"{ones} = nl.ndarray(({partitions}, 1), nl.{dtype}, buffer=nl.sbuf)")
             self.writer.line(f"nisa.memset(dst={ones}, value=1.0)")
@@ -405,7 +405,7 @@ class RowwiseEmitter:
             node = next(n for n in self.region.nodes if tensor in n.outputs)
             if node.attrs["kind"] == "all":
                 self._across_partitions(total, node.attrs["fn"])
-            dtype = _tile_dtype(tensor.dtype)
+            dtype = tile_dtype(tensor.dtype)
             source = f"{total}_all" if node.attrs["kind"] == "all" else total
             if dtype != "float32":
                 width = 1 if node.attrs["kind"] == "all" else self.plan.columns
@@ -414,9 +414,7 @@ class RowwiseEmitter:
                 )
                 self.writer.line(f"nisa.tensor_copy(dst={total}_cast, src={source})")
                 source = f"{total}_cast"
-            self.writer.line(
-                f"nisa.dma_copy(dst={self.stores[tensor].name}.expand_dim(0), src={source})"
-            )
+            store(self.writer, self.limits, f"{self.stores[tensor].name}.expand_dim(0)", source)
 
     def _across_partitions(self, total: str, fn: str) -> None:
         """[128, 1] to [1, 1]: a product with ones, or a transpose and a reduction."""
@@ -456,7 +454,7 @@ class _loop_rows:  # noqa: N801 - a context manager reads as a verb
             self.indent.__exit__(None, None, None)
 
 
-def _tile_dtype(dtype: str) -> str:
+def tile_dtype(dtype: str) -> str:
     """How a tensor's elements lie in SBUF: booleans as bytes."""
     return "uint8" if dtype == "bool_" else dtype
 
@@ -506,8 +504,9 @@ def _column_maps(
     ]
 
 
-def _is_flat(region: Region, kinds: dict[Tensor, str]) -> bool:
+def is_flat(region: Region) -> bool:
     """No row structure: every operand is a whole contiguous tensor or one number for all."""
+    kinds = _kinds(region)
     for node in region.nodes:
         if node.op == "iota" or (node.op == "reduce" and node.attrs["kind"] != "all"):
             return False
@@ -543,11 +542,20 @@ def _live_bytes(region: Region, kinds: dict[Tensor, str]) -> int:
     return max(peak, 4)
 
 
-def _plan(region: Region, kinds: dict[Tensor, str], limits: CoreLimits) -> RowPlan:
+def _fitting_columns(region: Region, limits: CoreLimits) -> int:
+    """Columns of which two loop iterations fit into SBUF."""
+    return limits.sbuf_bytes // (2 * _live_bytes(region, _kinds(region)))
+
+
+def full_tile_columns(region: Region, limits: CoreLimits) -> int:
+    """Columns of a tile of the region beyond which nothing is gained, or does not fit."""
+    return max(1, min(_fitting_columns(region, limits), _FULL_TILE))
+
+
+def _plan(region: Region, limits: CoreLimits) -> RowPlan:
     rows, columns = region.rows, region.columns
-    fits = limits.sbuf_bytes // (2 * _live_bytes(region, kinds))
-    most = max(1, min(fits, _FULL_TILE))
-    if _is_flat(region, kinds):
+    fits, most = _fitting_columns(region, limits), full_tile_columns(region, limits)
+    if is_flat(region):
         total = rows * columns
         even = max(1, -(-total // limits.partitions))
         columns = largest_divisor(total, min(most, even))
