@@ -519,3 +519,94 @@ def test_copies_keep_every_bit_of_equal_dtypes_and_cast_others(copy):
         getattr(nisa, copy)(half, tile(values(0, 4, 5)))
         np.testing.assert_array_equal(same.array.view(np.int32), exact.view(np.int32))
         np.testing.assert_array_equal(half.array, values(0, 4, 5).astype(BFLOAT16))
+
+
+# -- the eight largest, gathers, shuffles ----------------------------------------------------------
+
+
+@given(SEEDS, PARTITIONS, st.integers(8, 60))
+def test_max8_finds_what_torch_finds_and_find_index8_where(seed, rows, columns):
+    data = np.random.default_rng(seed).permuted(
+        np.tile(np.arange(columns, dtype=np.float32), (rows, 1)), axis=1
+    )
+    with core():
+        source, largest = tile(data), blank(rows, 8)
+        positions = blank(rows, 8, dtype="uint32")
+        nisa.max8(largest, source)
+        nisa.nc_find_index8(positions, source, largest)
+        expected, where = torch.from_numpy(data).topk(8, dim=1)
+        np.testing.assert_array_equal(largest.array, expected)
+        np.testing.assert_array_equal(positions.array, where)
+
+
+def test_find_index8_counts_up_and_match_replace8_down_among_equal_values():
+    # The example of AWS's page for nc_match_replace8.
+    data = np.array([[1, 2, 3, 4, 8, 8, 8, 8, 8, 8, 8]], dtype=np.float32)
+    wanted = np.array([[3, 8, 8, 8, 8, 8, 8, 8]], dtype=np.float32)
+    with core():
+        source, values_ = tile(data), tile(wanted)
+        up, down = blank(1, 8, dtype="uint32"), blank(1, 8, dtype="uint32")
+        replaced = blank(1, 11)
+        nisa.nc_find_index8(up, source, values_)
+        nisa.nc_match_replace8(replaced, source, values_, -1.0, down)
+        assert up.array.tolist() == [[2, 4, 5, 6, 7, 8, 9, 10]]
+        assert down.array.tolist() == [[2, 10, 9, 8, 7, 6, 5, 4]]
+        assert replaced.array.tolist() == [[1, 2, -1, 4] + [-1] * 7]
+
+
+def test_a_value_that_is_not_there_has_all_ones_as_position():
+    with core():
+        source, wanted = tile(np.zeros((2, 9), np.float32)), tile(np.ones((2, 8), np.float32))
+        for dtype, ones in (("uint16", 0xFFFF), ("uint32", 0xFFFFFFFF)):
+            positions = blank(2, 8, dtype=dtype)
+            nisa.nc_find_index8(positions, source, wanted)
+            assert (positions.array == ones).all()
+
+
+@given(SEEDS, st.sampled_from([32, 64, 128]), COLUMNS)
+def test_stream_shuffle_moves_partitions_within_quadrants(seed, rows, columns):
+    rng = np.random.default_rng(seed)
+    mask = [int(entry) for entry in rng.choice([*range(32), 255], 32)]
+    data, before = values(seed, rows, columns), values(seed + 1, rows, columns)
+    with core():
+        source, target = tile(data), tile(before)
+        nisa.nc_stream_shuffle(target, source, mask)
+        for partition in range(rows):
+            entry = mask[partition % 32]
+            row = before[partition] if entry == 255 else data[partition // 32 * 32 + entry]
+            np.testing.assert_array_equal(target.array[partition], row)
+
+
+@given(SEEDS, PARTITIONS, COLUMNS, COLUMNS)
+def test_n_gather_is_a_take_along_the_free_axis(seed, rows, columns, picked):
+    index = np.random.default_rng(seed).integers(0, columns, (rows, picked)).astype(np.uint32)
+    data = values(seed, rows, columns)
+    with core():
+        result = blank(rows, picked)
+        nisa.nc_n_gather(result, tile(data), tile(index))
+        expected = torch.gather(torch.from_numpy(data), 1, torch.from_numpy(index.astype(np.int64)))
+        np.testing.assert_array_equal(result.array, expected)
+
+
+@given(SEEDS, st.sampled_from([16, 48, 128]), st.sampled_from([1, 2, 4]))
+def test_local_gather_uses_one_list_of_indices_for_sixteen_partitions(seed, rows, run):
+    index = np.random.default_rng(seed).integers(0, 20, (rows, 2)).astype(np.uint16)
+    data = values(seed, rows, 24)
+    with core():
+        result = blank(rows, 32 * run)
+        nisa.local_gather(result, tile(data), tile(index), run)
+        for partition in range(rows):
+            group = index[partition // 16 * 16 : partition // 16 * 16 + 16]
+            picks = [data[partition, i : i + run] for column in group.T for i in column]
+            np.testing.assert_array_equal(result.array[partition], np.concatenate(picks))
+
+
+def test_nonzero_with_count_as_awss_page_shows_it():
+    data = np.zeros((17, 8), np.int32)
+    data[0] = data[16] = [0, 1, 1, 0, 0, 1, 0, 0]
+    with core():
+        result = tile(np.full((17, 9), 77, np.int32))
+        nisa.nonzero_with_count(result, tile(data), index_offset=16, padding_val=-1)
+        assert result.array[0].tolist() == [17, 18, 21, -1, -1, -1, -1, -1, 3]
+        assert result.array[16].tolist() == result.array[0].tolist()
+        assert (result.array[1:16] == 77).all(), "other partitions are not touched"

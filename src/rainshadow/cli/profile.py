@@ -60,7 +60,8 @@ def command(
             if match
             else _script(path, arguments or [], arg, machine)
         )
-        timelines = [time_trace(run.trace, machine) for run in runs]
+        traces = [trace for run in runs for trace in (run.trace, *run.other_traces)]
+        timelines = [time_trace(trace, machine) for trace in traces]
         summary = {"launches": [summarize_profile(timeline, machine) for timeline in timelines]}
         _write(scratch, timelines, summary, parquet=parquet)
     if as_json:

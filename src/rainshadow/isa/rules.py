@@ -88,6 +88,15 @@ def require_same_elements(opcode: str, **operands: Any) -> None:
         )
 
 
+def require_elements(opcode: str, name: str, view: AccessPattern, fewest: int, most: int) -> None:
+    """The operand has `fewest` to `most` elements per partition."""
+    if not fewest <= view.elements <= most:
+        raise NkiValidationError(
+            f"{opcode}: {name} has {view.elements} elements per partition",
+            allowed=f"{fewest}" if fewest == most else f"{fewest} to {most}",
+        )
+
+
 def require_scalar_or_column(opcode: str, name: str, value: Any, partitions: int) -> None:
     """A number, or a tensor [partitions, 1]."""
     if isinstance(value, AccessPattern):

@@ -21,6 +21,14 @@ NAMES = {
     "nki.language": "rainshadow.nki.language",
     "nki.isa": "rainshadow.nki.isa",
     "nki.typing": "rainshadow.nki.typing",
+    "nki.collectives": "rainshadow.nki.collectives",
+    # Not in AWS's reference, but imported by AWS's kernel library and its tests.
+    "nki.isa.constants": "rainshadow.nki.constants",
+    "nki.language.dtypes": "rainshadow.nki.language",
+    "nki.dtype": "rainshadow.nki.language",
+    "nki.tensor": "rainshadow.nki.typing",
+    "nki.compiler": "rainshadow.nki.compiler",
+    "nki.builtin": "rainshadow.nki.compiler",
 }
 
 
@@ -33,7 +41,7 @@ class NkiFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if fullname not in NAMES:
             return None
         return importlib.machinery.ModuleSpec(
-            fullname, self, is_package=fullname == "nki", origin=NAMES[fullname]
+            fullname, self, is_package=_is_package(fullname), origin=NAMES[fullname]
         )
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
@@ -48,6 +56,10 @@ class NkiFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Nothing to execute: the namespace is complete."""
+
+
+def _is_package(name: str) -> bool:
+    return any(known.startswith(f"{name}.") for known in NAMES)
 
 
 def _aws_nki_is_importable() -> bool:

@@ -5,7 +5,6 @@ What an instruction may do, means and costs is in `rainshadow.isa.instructions`.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Any
 
 from rainshadow.errors import NkiValidationError
@@ -16,17 +15,26 @@ from rainshadow.isa.instructions.activation import Activation
 from rainshadow.isa.instructions.affine_select import AffineSelect
 from rainshadow.isa.instructions.bn_aggr import BnAggr
 from rainshadow.isa.instructions.bn_stats import BnStats
+from rainshadow.isa.instructions.core_barrier import CoreBarrier
 from rainshadow.isa.instructions.dma_compute import DmaCompute
 from rainshadow.isa.instructions.dma_copy import DmaCopy
 from rainshadow.isa.instructions.dma_transpose import PERMUTATIONS, DmaTranspose
 from rainshadow.isa.instructions.iota import Iota
+from rainshadow.isa.instructions.local_gather import LocalGather
+from rainshadow.isa.instructions.max8 import Max8
 from rainshadow.isa.instructions.memset import Memset
+from rainshadow.isa.instructions.nc_find_index8 import NcFindIndex8
+from rainshadow.isa.instructions.nc_match_replace8 import NcMatchReplace8
 from rainshadow.isa.instructions.nc_matmul import NcMatmul
+from rainshadow.isa.instructions.nc_n_gather import NcNGather
+from rainshadow.isa.instructions.nc_stream_shuffle import NcStreamShuffle
 from rainshadow.isa.instructions.nc_transpose import NcTranspose
+from rainshadow.isa.instructions.nonzero_with_count import NonzeroWithCount
 from rainshadow.isa.instructions.range_select import FP32_MIN, RangeSelect
 from rainshadow.isa.instructions.reciprocal import Reciprocal
 from rainshadow.isa.instructions.scalar_tensor_tensor import ScalarTensorTensor
 from rainshadow.isa.instructions.select_reduce import SelectReduce
+from rainshadow.isa.instructions.sendrecv import Sendrecv
 from rainshadow.isa.instructions.tensor_copy import TensorCopy
 from rainshadow.isa.instructions.tensor_copy_predicated import TensorCopyPredicated
 from rainshadow.isa.instructions.tensor_partition_reduce import TensorPartitionReduce
@@ -37,56 +45,23 @@ from rainshadow.isa.instructions.tensor_scalar_reduce import TensorScalarReduce
 from rainshadow.isa.instructions.tensor_tensor import TensorTensor
 from rainshadow.isa.instructions.tensor_tensor_scan import TensorTensorScan
 from rainshadow.isa.operators import ALU_OPERATORS, activation_function, alu_operator
+from rainshadow.nki.constants import (
+    dge_mode,
+    dma_engine,
+    matmul_perf_mode,
+    nc_version,
+    oob_mode,
+    reduce_cmd,
+)
 from rainshadow.sim.recorder import active_recorder
 
-__all__ = ["NkiTensor", "NkiValidationError", "engine"]
+__all__ = ["NkiTensor", "NkiValidationError", "engine", "nc_version"]
 
 tensor_engine = engine.tensor
 vector_engine = engine.vector
 scalar_engine = engine.scalar
 gpsimd_engine = engine.gpsimd
 unknown_engine = engine.unknown
-
-
-class reduce_cmd(Enum):
-    """What an instruction does with its engine's accumulator registers."""
-
-    idle = 0
-    reset = 1
-    reduce = 2
-    reset_reduce = 3
-    load_reduce = 4
-
-
-class dge_mode(Enum):
-    """Who generates a DMA's descriptors."""
-
-    unknown = 0
-    swdge = 1
-    hwdge = 2
-    none = 3
-
-
-class oob_mode(Enum):
-    """What an indirect access past the end does."""
-
-    error = 0
-    skip = 1
-
-
-class matmul_perf_mode(Enum):
-    """Matmul performance modes."""
-
-    none = "none"
-    double_row = "double_row"
-
-
-class nc_version(Enum):
-    """NeuronCore generations."""
-
-    gen2 = 2
-    gen3 = 3
-    gen4 = 4
 
 
 def get_nc_version() -> nc_version:
@@ -484,3 +459,105 @@ def bn_stats(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> None:
 def bn_aggr(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> None:
     """dst = mean, variance from bn_stats triples."""
     _issue(BnAggr(dst, data))
+
+
+def max8(dst: NkiTensor, src: NkiTensor, name: str | None = None) -> None:
+    """dst = the 8 largest values of each partition, largest first."""
+    _issue(Max8(dst, src))
+
+
+def nc_find_index8(
+    dst: NkiTensor, data: NkiTensor, vals: NkiTensor, name: str | None = None
+) -> None:
+    """dst = positions of the 8 values in each partition of data."""
+    _issue(NcFindIndex8(dst, data, vals))
+
+
+def nc_match_replace8(
+    dst: NkiTensor,
+    data: NkiTensor,
+    vals: NkiTensor,
+    imm: float,
+    dst_idx: NkiTensor | None = None,
+    name: str | None = None,
+) -> None:
+    """dst = data with the first occurrence of each value replaced by imm."""
+    _issue(NcMatchReplace8(dst, data, vals, imm, dst_idx))
+
+
+def nc_stream_shuffle(
+    dst: NkiTensor, src: NkiTensor, shuffle_mask: Any, name: str | None = None
+) -> None:
+    """dst[i] = src[shuffle_mask[i]] within each quadrant of 32 partitions."""
+    _issue(NcStreamShuffle(dst, src, tuple(int(entry) for entry in shuffle_mask)))
+
+
+def nc_n_gather(
+    dst: NkiTensor, data: NkiTensor, indices: NkiTensor, name: str | None = None
+) -> None:
+    """dst[p, i] = data[p, indices[p, i]]."""
+    _issue(NcNGather(dst, data, indices))
+
+
+def local_gather(
+    dst: NkiTensor,
+    src_buffer: NkiTensor,
+    index: NkiTensor,
+    num_elem_per_idx: int = 1,
+    num_valid_indices: int | None = None,
+    name: str | None = None,
+) -> None:
+    """Elements of src_buffer by one list of indices for each 16 partitions."""
+    _issue(LocalGather(dst, src_buffer, index, num_elem_per_idx, num_valid_indices))
+
+
+def nonzero_with_count(
+    dst: NkiTensor,
+    src: NkiTensor,
+    index_offset: int = 0,
+    padding_val: int = -1,
+    name: str | None = None,
+) -> None:
+    """dst = positions of src's nonzero elements, padding, and their count."""
+    _issue(NonzeroWithCount(dst, src, int(index_offset), int(padding_val)))
+
+
+def sendrecv(
+    src: NkiTensor,
+    dst: NkiTensor,
+    send_to_rank: int,
+    recv_from_rank: int,
+    pipe_id: Any,
+    dma_engine: dma_engine = dma_engine.dma,
+    name: str | None = None,
+) -> None:
+    """Send src to a core of this logical core, receive into dst from one."""
+    recorder = active_recorder()
+    if recorder.cores.count < 2:
+        raise NkiValidationError(
+            "sendrecv on one core", allowed="a launch on two cores", fix="launch with kernel[2]"
+        )
+    ranks = (int(send_to_rank), int(recv_from_rank))
+
+    def exchange(data: Any) -> Any:
+        return recorder.cores.exchange(recorder.rank, *ranks, pipe_id, data)
+
+    _issue(Sendrecv(dst, src, exchange, ranks, dma_engine.name))
+
+
+def core_barrier(
+    data: NkiTensor, cores: Any, engine: engine = engine.gpsimd, name: str | None = None
+) -> None:
+    """Wait until all of `cores` have come to this barrier."""
+    recorder = active_recorder()
+    if recorder.cores.count < 2:
+        raise NkiValidationError(
+            "core_barrier on one core", allowed="a launch on two cores", fix="launch with kernel[2]"
+        )
+    ranks, number = tuple(int(core) for core in cores), recorder.num_barriers
+    recorder.num_barriers += 1
+
+    def arrive() -> None:
+        recorder.cores.barrier(recorder.rank, ranks, number)
+
+    _issue(CoreBarrier(data, arrive, ranks, _default(engine, gpsimd_engine)))

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from rainshadow import dtypes
-from rainshadow.errors import InputError, NkiValidationError, NotModelled, RainshadowError
+from rainshadow.errors import InputError, NkiValidationError, RainshadowError
 from rainshadow.isa.access import AccessPattern
 from rainshadow.machine import Chip, load_chip
+from rainshadow.sim.cores import Cores
 from rainshadow.sim.options import SimOptions
-from rainshadow.sim.recorder import _ACTIVE, Recorder, activate, user_line
+from rainshadow.sim.recorder import Recorder, activate, inside_kernel, user_line
 from rainshadow.sim.replay import Replay, on_chip_memory
 from rainshadow.sim.trace import Trace
 
@@ -50,11 +51,15 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a kernel returned and its Trace. addresses: of its on-chip tensors, as created."""
+    """What a kernel returned and its Trace. addresses: of its on-chip tensors, as created.
+
+    With two cores (LNC 2) these are core 0's, and `other_traces` has core 1's.
+    """
 
     outputs: Any
     trace: Trace
     addresses: Any = None
+    other_traces: tuple[Trace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +88,10 @@ class Kernel:
         lnc = grid[0] if isinstance(grid, tuple) and len(grid) == 1 else grid
         if lnc not in (1, 2):
             raise InputError(f"kernel[{grid}]", allowed="kernel[1] or kernel[2] (LNC 1 or 2)")
-        if lnc == 2:
-            raise NotModelled(
-                f"{self.function.__name__}[2]: two cores of one logical core",
-                fix="launch with kernel[1]; LNC 2 is not simulated yet",
-            )
         return Kernel(self.function, lnc, **self.options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if _ACTIVE:
+        if inside_kernel():
             return self.function(*args, **kwargs)
         return simulate(self)(*args, **kwargs)
 
@@ -153,13 +153,20 @@ def record(
     kernel that writes an argument writes the caller's array), `Shape` with data="none", and
     plain Python values.
     """
-    function = _function(kernel)
-    recorder = Recorder(chip or target_chip(), options or SimOptions(), function.__name__)
-    returned = _execute(recorder, function, args, kwargs or {})
+    function, count = _function(kernel), kernel.lnc if isinstance(kernel, Kernel) else 1
+    machine, settings = chip or target_chip(), options or SimOptions()
+    cores = Cores(count)
+    recorders = [
+        Recorder(machine, settings, function.__name__, cores=cores, rank=rank)
+        for rank in range(count)
+    ]
+    returned = cores.run(
+        [functools.partial(_execute, each, function, args, kwargs or {}) for each in recorders]
+    )
     wants_torch = any(_is_torch(value) for value in [*args, *(kwargs or {}).values()])
-    outputs = _unbind(returned, wants_torch, with_data=recorder.with_data)
-    trace = recorder.trace() if recorder.options.record else _empty_trace(recorder)
-    run = Run(outputs, trace, recorder.addresses)
+    outputs = _unbind(returned[0], wants_torch, with_data=settings.data == "full")
+    traces = [each.trace() if settings.record else _empty_trace(each) for each in recorders]
+    run = Run(outputs, traces[0], recorders[0].addresses, tuple(traces[1:]))
     for observer in _OBSERVERS:
         observer.tell(run)
     return run

@@ -168,18 +168,18 @@ tile_size = _TileSize()
 
 
 def program_id(axis: int = 0) -> int:
-    """Index of this core in the launch grid."""
-    return 0
+    """Number of this core in the launch grid."""
+    return active_recorder().rank
 
 
 def num_programs(axes: int = 0) -> int:
     """Cores in the launch grid."""
-    return 1
+    return active_recorder().cores.count
 
 
 def program_ndim() -> int:
     """Axes of the launch grid."""
-    return 0
+    return 1 if active_recorder().cores.count > 1 else 0
 
 
 def is_sbuf(buffer: Any) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import linecache
 import sys
+import threading
 from array import array
 from collections.abc import Sequence
 from types import CodeType, FrameType, TracebackType
@@ -24,6 +25,7 @@ from rainshadow.isa.instruction import ACCESSORS, Instruction, Signature, make_s
 from rainshadow.isa.memory import Buffer, Space
 from rainshadow.isa.strides import contiguous_strides
 from rainshadow.machine import Chip, NeuronCore
+from rainshadow.sim.cores import Cores
 from rainshadow.sim.fast import fast_paths
 from rainshadow.sim.memory import Arena, Memories
 from rainshadow.sim.options import SimOptions
@@ -58,6 +60,8 @@ class Recorder:
         options: SimOptions,
         kernel: str = "kernel",
         addresses: Column | None = None,
+        cores: Cores | None = None,
+        rank: int = 0,
     ) -> None:
         if chip.core is None:
             raise InputError(
@@ -92,6 +96,10 @@ class Recorder:
         self.addresses = addresses
         self.kept: list[Step] | None = None if addresses is None else []
         self.arguments: list[Buffer] = []
+        self.cores = cores or Cores(1)
+        self.rank = rank
+        self.num_barriers = 0
+        self._num_shared = 0
         self._placed = 0
         self._requests: list[tuple[Space, int, str, int]] = []
         self._accumulated: WeakKeyDictionary[Buffer, set[Any]] = WeakKeyDictionary()
@@ -120,6 +128,32 @@ class Recorder:
             )
         if space.on_chip and len(extents) == 1:
             extents = (extents[0], 1)
+        if space is Space.shared_hbm and self.cores.count > 1:
+            return self._shared_tensor(extents, dtype, name)
+        buffer = self._buffer(extents, dtype, space, name)
+        return AccessPattern(buffer, dtype, extents, contiguous_strides(extents))
+
+    def _shared_tensor(self, extents: tuple[int, ...], dtype: str, name: str) -> AccessPattern:
+        """The n-th shared tensor of every core is one tensor.
+
+        Errors: `NkiValidationError` where the cores disagree about it.
+        """
+        number = self._num_shared
+        self._num_shared += 1
+        buffer = self.cores.shared(
+            number, lambda: self._buffer(extents, dtype, Space.shared_hbm, name)
+        )
+        if (buffer.shape, buffer.dtype) != (extents, dtype):
+            raise self._located(
+                NkiValidationError(
+                    f"shared_hbm tensor {number + 1} is {dtype}{list(extents)} on core "
+                    f"{self.rank}, {buffer.dtype}{list(buffer.shape)} on another",
+                    allowed="the same shared tensors in the same order on every core",
+                )
+            )
+        return AccessPattern(buffer, dtype, extents, contiguous_strides(extents))
+
+    def _buffer(self, extents: tuple[int, ...], dtype: str, space: Space, name: str) -> Buffer:
         buffer = Buffer(space=space, shape=extents, dtype=dtype, name=name)
         label = name or f"{dtype}{list(extents)}"
         if space.on_chip:
@@ -130,7 +164,7 @@ class Recorder:
             buffer.storage = self._storage(buffer)
         if self.kept is None:
             buffer.release = self._release
-        return AccessPattern(buffer, dtype, extents, contiguous_strides(extents))
+        return buffer
 
     def _request(self, buffer: Buffer, label: str) -> None:
         """On-chip addresses are given out when the kernel is over (`sim.placement`)."""
@@ -376,7 +410,19 @@ def _memories(chip: Chip, core: NeuronCore) -> Memories:
     )
 
 
-_ACTIVE: list[Recorder] = []
+class _Active(threading.local):
+    """The recorders of the kernels that run on this thread, innermost last."""
+
+    def __init__(self) -> None:
+        self.stack: list[Recorder] = []
+
+
+_ACTIVE = _Active()
+
+
+def inside_kernel() -> bool:
+    """Whether a kernel is running on this thread."""
+    return bool(_ACTIVE.stack)
 
 
 def active_recorder() -> Recorder:
@@ -384,12 +430,12 @@ def active_recorder() -> Recorder:
 
     Errors: `NkiValidationError` outside a kernel.
     """
-    if not _ACTIVE:
+    if not _ACTIVE.stack:
         raise NkiValidationError(
             "an NKI instruction outside a kernel",
             fix="call it from a function decorated with @nki.jit, through nki.simulate",
         )
-    return _ACTIVE[-1]
+    return _ACTIVE.stack[-1]
 
 
 def user_line(traceback: TracebackType | None) -> SourceLine | None:
@@ -409,8 +455,8 @@ class activate:  # noqa: N801 - a context manager reads as a verb
         self.recorder = recorder
 
     def __enter__(self) -> Recorder:
-        _ACTIVE.append(self.recorder)
+        _ACTIVE.stack.append(self.recorder)
         return self.recorder
 
     def __exit__(self, *_: object) -> None:
-        _ACTIVE.pop()
+        _ACTIVE.stack.pop()
