@@ -33,8 +33,13 @@ _NUMPY: dict[str, np.dtype[Any]] = {
     "float8_e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
     "float8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
     "float8_e8m0fnu": np.dtype(ml_dtypes.float8_e8m0fnu),
+    # Four MX elements packed into one word.
+    "float8_e5m2_x4": np.dtype(np.uint32),
+    "float8_e4m3fn_x4": np.dtype(np.uint32),
+    "float4_e2m1fn_x4": np.dtype(np.uint16),
 }
-_NAMES = {dtype: name for name, dtype in _NUMPY.items() if name != "tfloat32"}
+_STORED_AS_OTHERS = ("tfloat32", "float8_e5m2_x4", "float8_e4m3fn_x4", "float4_e2m1fn_x4")
+_NAMES = {dtype: name for name, dtype in _NUMPY.items() if name not in _STORED_AS_OTHERS}
 _ITEMSIZE = {name: dtype.itemsize for name, dtype in _NUMPY.items()}
 
 

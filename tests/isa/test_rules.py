@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import ml_dtypes
 import numpy as np
 import pytest
 from on_core import blank, core, tile
 
-from rainshadow.errors import CapacityError, NkiValidationError, NotModelled
+from rainshadow.errors import CapacityError, NkiValidationError
 from rainshadow.isa.instruction import load_instructions
 from rainshadow.isa.memory import Space
 from rainshadow.nki import isa as nisa
@@ -292,7 +293,7 @@ VIOLATIONS: list[tuple[str, str, Callable[[], object], str, str]] = [
     ("nc_stream_shuffle", "31 entries",
      lambda: nisa.nc_stream_shuffle(sbuf(32, 4), sbuf(32, 4), [0] * 31), "shuffle_mask", "32 ent"),
     ("nc_stream_shuffle", "partition 32",
-     lambda: nisa.nc_stream_shuffle(sbuf(32, 4), sbuf(32, 4), [32] * 32), "shuffle_mask", r"\.\.31"),
+     lambda: nisa.nc_stream_shuffle(sbuf(32, 4), sbuf(32, 4), [32] * 32), "mask", r"\.31"),
     ("nc_stream_shuffle", "dtypes",
      lambda: nisa.nc_stream_shuffle(sbuf(32, 4), sbuf(32, 4, dtype="int32"), [0] * 32),
      "src int32", "one dtype"),
@@ -375,21 +376,29 @@ def test_an_instruction_outside_a_kernel_says_so():
         nisa.tensor_copy(a, a)
 
 
-def test_an_address_for_a_tile_is_not_modelled():
-    with core(), pytest.raises(NotModelled, match="address"):
-        nl.ndarray((4, 4), nl.float32, address=(0, 0))
+def test_a_tile_lies_where_the_kernel_puts_it_and_others_go_round_it():
+    with core() as recorder:
+        mine = nl.ndarray((32, 16), nl.float32, address=(64, 128))
+        assert mine.box() == (64, 96, 128, 192)
+        assert recorder.memories.sbuf.claimed == [(128, 192)]
+        assert recorder.memories.sbuf.allocate(256, "another") >= 192
 
 
-def test_double_row_matmul_is_said_to_be_missing_rather_than_computed_wrongly():
-    from rainshadow.nki import record
+@pytest.mark.parametrize("address", [(100, 0), (0, 229_370), (-1, 0)])
+def test_an_address_outside_the_memory_is_refused(address):
+    with core(), pytest.raises(CapacityError, match=r"partitions 0\.\.127, bytes 0\.\.229375"):
+        nl.ndarray((32, 16), nl.float32, address=address)
 
-    def kernel():
-        tile = nl.ndarray((128, 128), dtype=nl.float8_e4m3, buffer=nl.sbuf)
-        out = nl.ndarray((128, 128), dtype=nl.float32, buffer=nl.psum)
-        nisa.memset(tile, 1.0)
-        mode = nisa.matmul_perf_mode.double_row
-        nisa.nc_matmul(out, tile, tile, perf_mode=mode)
 
-    with pytest.raises(NotModelled, match="perf_mode double_row") as caught:
-        record(kernel)
-    assert "test_rules.py" in str(caught.value.where)
+def test_double_row_matmul_contracts_pairs_of_fp8_elements():
+    rng = np.random.default_rng(0)
+    dtype = ml_dtypes.float8_e4m3
+    left = rng.integers(-3, 4, (64, 2, 32)).astype(dtype)
+    right = rng.integers(-3, 4, (64, 2, 48)).astype(dtype)
+    with core():
+        out = psum(32, 48)
+        nisa.nc_matmul(out, tile(left), tile(right), perf_mode="double_row")
+        expected = np.einsum("kpm,kpn->mn", left.astype(np.float32), right.astype(np.float32))
+        np.testing.assert_array_equal(out.array, expected)
+        with pytest.raises(NkiValidationError, match="float8_e4m3"):
+            nisa.nc_matmul(out, sbuf(64, 2, 32), sbuf(64, 2, 48), perf_mode="double_row")

@@ -77,7 +77,7 @@ class CompiledKernel:
         ]
         values = (*arguments, *results)
         if options.record or options.data == "none":
-            run = record(self.kernel, values, chip=chip, options=options)
+            run = record(self.kernel, values, chip=chip, options=options, keep_strides=True)
             # Its arrays are the caller's: they are not kept.
             self._kept.first = replace(run, outputs=None)
         else:
@@ -90,7 +90,7 @@ class CompiledKernel:
         kept = self._kept
         first = kept.first
         if first is None or first.trace.chip != chip.name or first.trace.num_rows > _MOST_KEPT:
-            return record(self.kernel, values, chip=chip, options=options)
+            return record(self.kernel, values, chip=chip, options=options, keep_strides=True)
         layout = (options.exact, *((v.shape, v.strides, v.dtype) for v in values))
         if kept.replay is None or kept.layout != layout:
             kept.replay = keep(self.kernel, values, first, chip=chip, exact=options.exact)

@@ -13,30 +13,9 @@ import numpy as np
 
 from rainshadow import dtypes
 from rainshadow.errors import NkiValidationError, OutOfBoundsError
+from rainshadow.isa.indices import DynamicSlice, Indirection
 from rainshadow.isa.memory import Buffer, Space
 from rainshadow.isa.strides import comb_of, merge_axes, reshape_strides
-
-
-class DynamicSlice:
-    """`nl.ds(start, size)`: `size` elements from `start`."""
-
-    __slots__ = ("size", "start")
-
-    def __init__(self, start: Any, size: int) -> None:
-        self.start = start
-        self.size = size
-
-
-class Indirection:
-    """Rows picked by an index tile: row i of the view is row `index[i]` of the parent's axis."""
-
-    __slots__ = ("axis", "index", "limit", "stride")
-
-    def __init__(self, index: AccessPattern, axis: int, stride: int, limit: int) -> None:
-        self.index = index
-        self.axis = axis
-        self.stride = stride
-        self.limit = limit
 
 
 class AccessPattern:
@@ -57,7 +36,9 @@ class AccessPattern:
         "dtype",
         "fast_view",
         "indirection",
+        "is_explicit",
         "offset",
+        "offset_from",
         "shape",
         "strides",
     )
@@ -81,6 +62,9 @@ class AccessPattern:
         self._kind: tuple[Any, ...] | None = None
         self._box: tuple[int, int, int, int] | None = None
         self._comb: tuple[int, int] | None = None
+        self.is_explicit = False
+        #: A tensor that holds the offset's value, read whenever the pattern is used.
+        self.offset_from: AccessPattern | None = None
         #: The same elements as another library's tensor, kept by `sim.fast`.
         self.fast_view: Any = None
 
@@ -134,6 +118,8 @@ class AccessPattern:
     def kind(self) -> tuple[Any, ...]:
         """What makes two operands cost and obey the same: space, dtype, shape, strides, start."""
         if self._kind is None:
+            if self.is_explicit:
+                self._check_inside()
             self._kind = (
                 self.buffer_.space,
                 self.dtype,
@@ -540,24 +526,27 @@ class AccessPattern:
         if scalar_offset is not None:
             base += int(scalar_offset) * view.strides[indirect_dim]
         result = AccessPattern(view.buffer_, view.dtype, shape, strides, base)
+        result.offset_from = scalar_offset if isinstance(scalar_offset, AccessPattern) else None
         if vector_offset is not None:
             result.indirection = Indirection(
                 vector_offset, 0, self.strides[indirect_dim], self.shape[indirect_dim]
             )
-        result._check_inside()
+        result.is_explicit = True
         return result
 
+    def is_inside(self) -> bool:
+        """Whether every element lies in the buffer."""
+        spans = [(n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)]
+        low = self.offset + sum(span for span in spans if span < 0)
+        high = self.offset + sum(span for span in spans if span > 0)
+        return (
+            low >= 0 and high < self.buffer_.size_bytes * self.buffer_.partitions // self.itemsize
+        )
+
     def _check_inside(self) -> None:
-        """Every element lies in the buffer."""
-        item = self.itemsize
-        low = self.offset + sum(
-            (n - 1) * s for n, s in zip(self.shape, self.strides, strict=True) if s < 0
-        )
-        high = self.offset + sum(
-            (n - 1) * s for n, s in zip(self.shape, self.strides, strict=True) if s > 0
-        )
-        total = self.buffer_.size_bytes * self.buffer_.partitions // item
-        if low < 0 or high >= total:
+        """Every element lies in the buffer. Patterns outside may be made, but not used."""
+        if not self.is_inside():
+            total = self.buffer_.size_bytes * self.buffer_.partitions // self.itemsize
             raise OutOfBoundsError(
                 f"access pattern {self.get_pattern()} from element {self.offset}",
                 allowed=f"elements 0..{total - 1} of {self.name or 'the tensor'}",
@@ -585,6 +574,15 @@ class AccessPattern:
         shape = (*self.shape[:-1], self.shape[-1] * old // new)
         strides = (*(s * old // new for s in self.strides[:-1]), 1)
         return AccessPattern(self.buffer_, dtype, shape, strides, self.offset * old // new)
+
+    def __int__(self) -> int:
+        """The value of a tensor of one element, where data are simulated."""
+        if self.size != 1 or self.buffer_.storage is None:
+            raise NkiValidationError(
+                f"the value of {self!r} as an integer",
+                allowed="a tensor of one element, in a simulation with data",
+            )
+        return int(self.array.reshape(-1)[0])
 
     def __repr__(self) -> str:
         label = self.buffer_.name or "tensor"

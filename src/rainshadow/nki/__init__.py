@@ -8,12 +8,13 @@ returns its Trace.
 from __future__ import annotations
 
 from rainshadow.nki.install import install, installed, uninstall
-from rainshadow.nki.kernel import Kernel, Run, Shape, jit, keep, record, simulate
+from rainshadow.nki.kernel import Kernel, Run, Shape, cpu_simulate, jit, keep, record, simulate
 
 __all__ = [
     "Kernel",
     "Run",
     "Shape",
+    "cpu_simulate",
     "install",
     "installed",
     "jit",

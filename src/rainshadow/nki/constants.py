@@ -5,7 +5,7 @@ Source: AWS Neuron docs 2.32, nki.isa API reference.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import Enum, IntEnum
 
 
 class reduce_cmd(Enum):
@@ -41,8 +41,8 @@ class matmul_perf_mode(Enum):
     double_row = "double_row"
 
 
-class nc_version(Enum):
-    """NeuronCore generations."""
+class nc_version(IntEnum):
+    """NeuronCore generations, in order."""
 
     gen2 = 2
     gen3 = 3

@@ -11,7 +11,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 
@@ -52,10 +52,23 @@ class NkiFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         stand_in.__dict__.update(
             {k: v for k, v in actual.__dict__.items() if not k.startswith("__")}
         )
+        if _is_package(spec.name):
+            stand_in.__dict__["__getattr__"] = _submodule_of(spec.name)
         return stand_in
 
     def exec_module(self, module: ModuleType) -> None:
         """Nothing to execute: the namespace is complete."""
+
+
+def _submodule_of(package: str) -> Callable[[str], ModuleType]:
+    """`nki.dtype` works without being imported first."""
+
+    def find(name: str) -> ModuleType:
+        if f"{package}.{name}" not in NAMES:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return importlib.import_module(f"{package}.{name}")
+
+    return find
 
 
 def _is_package(name: str) -> bool:

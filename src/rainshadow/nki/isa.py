@@ -53,9 +53,18 @@ from rainshadow.nki.constants import (
     oob_mode,
     reduce_cmd,
 )
-from rainshadow.sim.recorder import active_recorder
+from rainshadow.nki.kernel import target_chip
+from rainshadow.nki.registers import (
+    VirtualRegister,
+    register_alloc,
+    register_load,
+    register_move,
+    register_store,
+)
+from rainshadow.sim.recorder import active_recorder, inside_kernel
 
-__all__ = ["NkiTensor", "NkiValidationError", "engine", "nc_version"]
+__all__ = ["NkiTensor", "NkiValidationError", "VirtualRegister", "engine", "nc_version",
+           "register_alloc", "register_load", "register_move", "register_store"]  # fmt: skip
 
 tensor_engine = engine.tensor
 vector_engine = engine.vector
@@ -66,7 +75,8 @@ unknown_engine = engine.unknown
 
 def get_nc_version() -> nc_version:
     """Generation of the chip the kernel runs on."""
-    return nc_version[str(active_recorder().chip.generation)]
+    chip = active_recorder().chip if inside_kernel() else target_chip()
+    return nc_version[str(chip.generation)]
 
 
 def _issue(instr: Instruction) -> None:
@@ -93,8 +103,11 @@ def dma_copy(
     engine: engine = engine.unknown,
     name: str | None = None,
 ) -> None:
-    """dst = src by DMA."""
-    _issue(DmaCopy(dst, src, _trigger(engine, dge_mode), oob_mode.name == "skip"))
+    """dst = src by DMA. oob_mode skip leaves out what a dynamic index would move from outside."""
+    skip = oob_mode.name == "skip"
+    if skip and any(view.offset_from is not None and not view.is_inside() for view in (dst, src)):
+        return
+    _issue(DmaCopy(dst, src, _trigger(engine, dge_mode), skip))
 
 
 def tensor_copy(
@@ -127,7 +140,8 @@ def nc_matmul(
     """dst (+)= stationary.T @ moving. accumulate=None: add, except at a first write to dst."""
     if accumulate is None:
         accumulate = active_recorder().continue_accumulation(dst)
-    _issue(NcMatmul(dst, stationary, moving, bool(accumulate), is_transpose, perf_mode.value))
+    mode = matmul_perf_mode(perf_mode).value
+    _issue(NcMatmul(dst, stationary, moving, bool(accumulate), is_transpose, mode))
 
 
 def nc_transpose(

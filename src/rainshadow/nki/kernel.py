@@ -28,8 +28,8 @@ from rainshadow.sim.replay import Replay, on_chip_memory
 from rainshadow.sim.trace import Trace
 
 DEFAULT_CHIP = "trainium2"
-#: AWS's variable that selects the target, and its values.
-TARGET_VARIABLE = "NEURON_PLATFORM_TARGET_OVERRIDE"
+#: AWS's variables that select the target, the first that is set; and their values.
+TARGET_VARIABLES = ("NEURON_PLATFORM_TARGET_OVERRIDE", "NKI_NC_VERSION")
 TARGETS = {
     "trn1": "trainium1",
     "inf2": "trainium1",
@@ -113,30 +113,46 @@ def target_chip() -> Chip:
     observed = next((entry.chip for entry in reversed(_OBSERVERS) if entry.chip), None)
     if observed is not None:
         return observed
-    value = os.environ.get(TARGET_VARIABLE)
-    if not value:
-        return load_chip(DEFAULT_CHIP)
-    name = TARGETS.get(value.lower())
-    if name is None:
-        raise InputError(
-            f"{TARGET_VARIABLE}={value}", allowed=", ".join(sorted(TARGETS)), fix="set one of them"
-        )
-    return load_chip(name)
+    for variable in TARGET_VARIABLES:
+        value = os.environ.get(variable)
+        if not value:
+            continue
+        name = TARGETS.get(value.lower())
+        if name is None:
+            allowed = ", ".join(sorted(TARGETS))
+            raise InputError(f"{variable}={value}", allowed=allowed, fix="set one of them")
+        return load_chip(name)
+    return load_chip(DEFAULT_CHIP)
+
+
+class Simulation:
+    """A kernel that runs on arrays (NumPy or torch) and returns arrays when called.
+
+    `simulation[2]` runs it on two cores, as `kernel[2]` does.
+    Errors: NKI rule violations as `NkiValidationError` with the kernel's file and line.
+    """
+
+    def __init__(self, kernel: Any, chip: Chip | None, options: SimOptions | None) -> None:
+        self.kernel = kernel if isinstance(kernel, Kernel) else Kernel(_function(kernel))
+        self.chip = chip
+        self.options = options
+
+    def __getitem__(self, grid: Any) -> Simulation:
+        return Simulation(self.kernel[grid], self.chip, self.options)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return record(self.kernel, args, kwargs, chip=self.chip, options=self.options).outputs
 
 
 def simulate(
     kernel: Any, chip: Chip | None = None, options: SimOptions | None = None
-) -> Callable[..., Any]:
-    """A callable that runs the kernel on arrays (NumPy or torch) and returns arrays.
+) -> Simulation:
+    """The kernel as a function of arrays. See `Simulation`."""
+    return Simulation(kernel, chip, options)
 
-    Errors: NKI rule violations as `NkiValidationError` with the kernel's file and line.
-    """
-    settings = options or SimOptions()
 
-    def run(*args: Any, **kwargs: Any) -> Any:
-        return record(kernel, args, kwargs, chip=chip, options=settings).outputs
-
-    return run
+#: The name of AWS's simulator before `simulate` was documented.
+cpu_simulate = simulate
 
 
 def record(
@@ -146,13 +162,19 @@ def record(
     *,
     chip: Chip | None = None,
     options: SimOptions | None = None,
+    keep_strides: bool = False,
 ) -> Run:
     """Run a kernel and keep what it executed.
 
     args, kwargs: NumPy arrays or torch tensors (their memory becomes HBM without a copy, so a
     kernel that writes an argument writes the caller's array), `Shape` with data="none", and
     plain Python values.
+    keep_strides: the kernel was written for the arrays' strides, as the compiler's are; otherwise
+    an array that is not row-major is copied into one that is, as on the way to a device.
     """
+    if not keep_strides:
+        args = tuple(_row_major(value) for value in args)
+        kwargs = {name: _row_major(value) for name, value in (kwargs or {}).items()}
     function, count = _function(kernel), kernel.lnc if isinstance(kernel, Kernel) else 1
     machine, settings = chip or target_chip(), options or SimOptions()
     cores = Cores(count)
@@ -273,6 +295,16 @@ def _bind(recorder: Recorder, value: Any, name: str) -> Any:
 
 def _holds_array(value: Any) -> bool:
     return isinstance(value, np.ndarray | Shape | list | tuple) or _is_torch(value)
+
+
+def _row_major(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value if value.flags.c_contiguous else np.ascontiguousarray(value)
+    if _is_torch(value):
+        return value.contiguous()
+    if isinstance(value, list | tuple) and any(_holds_array(item) for item in value):
+        return type(value)([_row_major(item) for item in value])
+    return value
 
 
 def _bind_array(recorder: Recorder, value: np.ndarray[Any, Any], name: str) -> AccessPattern:

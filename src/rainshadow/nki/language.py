@@ -5,18 +5,23 @@ Source of the names: AWS Neuron docs 2.32, nki.language API reference.
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
+
+import numpy as np
 
 from rainshadow import dtypes
 from rainshadow.errors import NotModelled
 from rainshadow.isa.access import AccessPattern as NkiTensor
-from rainshadow.isa.access import DynamicSlice
+from rainshadow.isa.indices import DynamicSlice
 from rainshadow.isa.memory import Space as MemoryRegion
 from rainshadow.nki import isa
+from rainshadow.nki.kernel import target_chip
 from rainshadow.nki.ranges import affine_range, dynamic_range, sequential_range, static_range
 from rainshadow.nki.tile_functions import *  # noqa: F403 - the whole module is re-exported
 from rainshadow.nki.tile_functions import _tile
-from rainshadow.sim.recorder import active_recorder
+from rainshadow.sim.recorder import active_recorder, inside_kernel
 
 __all__ = ["MemoryRegion", "NkiTensor", "affine_range", "dynamic_range", "sequential_range",
            "static_range"]  # fmt: skip
@@ -27,6 +32,27 @@ uint8, uint16, uint32 = "uint8", "uint16", "uint32"
 float16, float32, bfloat16, tfloat32 = "float16", "float32", "bfloat16", "tfloat32"
 float8_e4m3, float8_e4m3fn, float8_e5m2 = "float8_e4m3", "float8_e4m3fn", "float8_e5m2"
 float8_e8m0fnu = "float8_e8m0fnu"
+float8_e5m2_x4, float8_e4m3fn_x4 = "float8_e5m2_x4", "float8_e4m3fn_x4"
+float4_e2m1fn_x4 = "float4_e2m1fn_x4"
+
+
+class _Lenient(type):
+    """AWS's compiler only misses a dataclass field when a kernel reads it; so do we."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if is_dataclass(cls):
+            names = list(inspect.signature(cls.__init__).parameters)[1:]
+            given = {*names[: len(args)], *kwargs}
+            for field in fields(cls):
+                needed = field.default is MISSING and field.default_factory is MISSING
+                if needed and field.name in names and field.name not in given:
+                    kwargs[field.name] = None
+        return super().__call__(*args, **kwargs)
+
+
+class NKIObject(metaclass=_Lenient):
+    """Base of the objects that kernels make for themselves; plain Python here."""
+
 
 sbuf = MemoryRegion.sbuf
 psum = MemoryRegion.psum
@@ -52,15 +78,27 @@ def ndarray(
 ) -> NkiTensor:
     """A new, uninitialised tensor; axis 0 is the partition axis in SBUF and PSUM.
 
-    Errors: `CapacityError` when the memory is full; `NotModelled` for an explicit address.
+    address: (first partition, first byte of each) in SBUF or PSUM; placed for you unless given.
+    Errors: `CapacityError` when the memory is full, or an address outside it.
     """
-    if address is not None:
-        raise NotModelled(
-            f"nl.ndarray at address {address}",
-            fix="leave the address out: Rainshadow places the tile",
-        )
     space = MemoryRegion(buffer) if isinstance(buffer, str) else buffer
-    return active_recorder().allocate(shape, dtypes.canonical(dtype), space, name)
+    where = None if address is None else (int(address[0]), int(address[1]))
+    return active_recorder().allocate(shape, dtypes.canonical(dtype), space, name, where)
+
+
+def shared_constant(constant: Any) -> NkiTensor:
+    """A tensor in shared HBM that holds a NumPy array, or the array of an .npy file."""
+    values = np.load(constant) if isinstance(constant, str) else np.asarray(constant)
+    return active_recorder().bind(np.ascontiguousarray(values), "constant")
+
+
+def shared_identity_matrix(n: int, dtype: Any = "uint8", dst: Any = None) -> NkiTensor:
+    """The n x n identity in SBUF, loaded from a constant in HBM."""
+    name = dtypes.canonical(dtype)
+    target = ndarray((n, n), name) if dst is None else dst
+    constant = shared_constant(np.eye(n).astype(dtypes.numpy_dtype(target.dtype)))
+    isa.dma_copy(target, constant)
+    return target
 
 
 def full(shape: Any, fill_value: Any, dtype: Any, buffer: Any = sbuf, name: str = "") -> NkiTensor:
@@ -109,18 +147,23 @@ def expand_dims(x: NkiTensor, axis: int) -> NkiTensor:
     return x.expand_dim(axis)
 
 
+def _core() -> Any:
+    """The core of the running kernel; outside kernels, of the chip that a launch would get."""
+    return active_recorder().core if inside_kernel() else target_chip().core
+
+
 class _TileSize:
     """Tile limits of the chip the kernel runs on; sizes in elements, or bytes where named so."""
 
     @property
     def pmax(self) -> int:
         """Most partitions of a tile."""
-        return int(active_recorder().core.partitions.value)
+        return int(_core().partitions.value)
 
     @property
     def psum_bank_fmax_bytes(self) -> int:
         """Bytes of one PSUM bank in one partition."""
-        return int(active_recorder().core.psum.bank_bytes_per_partition.value)
+        return int(_core().psum.bank_bytes_per_partition.value)
 
     @property
     def psum_bank_fmax(self) -> int:
@@ -133,22 +176,22 @@ class _TileSize:
     @property
     def psum_num_banks(self) -> int:
         """PSUM banks."""
-        return int(active_recorder().core.psum.banks.value)
+        return int(_core().psum.banks.value)
 
     @property
     def gemm_stationary_fmax(self) -> int:
         """Largest free size of nc_matmul's stationary operand."""
-        return int(active_recorder().core.tensor.stationary_free_max.value)
+        return int(_core().tensor.stationary_free_max.value)
 
     @property
     def gemm_moving_fmax(self) -> int:
         """Largest free size of nc_matmul's moving operand."""
-        return int(active_recorder().core.tensor.moving_free_max.value)
+        return int(_core().tensor.moving_free_max.value)
 
     @property
     def sbuf_fmax_bytes(self) -> int:
         """Bytes of SBUF a kernel may use in one partition."""
-        return int(active_recorder().core.sbuf.usable_bytes_per_partition.value)
+        return int(_core().sbuf.usable_bytes_per_partition.value)
 
     total_available_sbuf_size = sbuf_fmax_bytes
 
@@ -160,7 +203,7 @@ class _TileSize:
     @property
     def sbuf_size_bytes(self) -> int:
         """Bytes of SBUF over all partitions."""
-        core = active_recorder().core
+        core = _core()
         return int(core.sbuf.bytes_per_partition.value * core.partitions.value)
 
 

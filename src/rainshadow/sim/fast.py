@@ -119,7 +119,9 @@ class _OnTorch:
         return self.read(value, (value.shape[0],) + (1,) * (ndim - 1))
 
     def write(self, pattern: AccessPattern, result: Any) -> bool:
-        """Store float32 results with one rounding."""
+        """Store float32 results with one rounding; False where elements share their memory."""
+        if 0 in pattern.strides:
+            return False
         if result.shape != pattern.shape:
             result = result.reshape(pattern.shape)
         self.view(pattern).copy_(result)
@@ -143,7 +145,7 @@ class _TensorTensor(_OnTorch):
         if operator is None or not _floats(dst, instr.data1, instr.data2):
             return False
         left, right = self.read(instr.data1, dst.shape), self.read(instr.data2, dst.shape)
-        if dst.dtype == "float32":
+        if dst.dtype == "float32" and 0 not in dst.strides:
             operator(left, right, out=self.view(dst))
             return True
         return self.write(dst, operator(left, right))
@@ -210,6 +212,7 @@ class _Activation(_OnTorch):
         if instr.bias is not None:
             data = data + self.operand(instr.bias, data.ndim)
         result = function(data)
-        self.write(instr.dst, result)
+        if not self.write(instr.dst, result):
+            return False
         instr.reduce(result.numpy())
         return True

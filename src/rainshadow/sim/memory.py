@@ -9,7 +9,7 @@ rotating allocation does. Timing sees the true reuse of addresses.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rainshadow.errors import CapacityError
@@ -32,6 +32,8 @@ class Arena:
         self.name = name
         self.capacity_bytes = capacity_bytes // granule_bytes * granule_bytes
         self.granule_bytes = granule_bytes
+        #: (first, end) bytes of the tiles whose addresses the kernel gives, joined and in order.
+        self.claimed: list[tuple[int, int]] = []
         self.clear()
 
     def clear(self) -> None:
@@ -41,6 +43,19 @@ class Arena:
         self._free: list[tuple[int, int]] = [(0, self.capacity_bytes)]
         self._cursor = 0
         self._live: dict[int, _Live] = {}
+
+    def claim(self, first: int, end: int) -> None:
+        """Keep what `allocate` gives out away from these bytes, for the whole kernel."""
+        kept = [claim for claim in self.claimed if claim[1] < first or claim[0] > end]
+        joined = [claim for claim in self.claimed if not (claim[1] < first or claim[0] > end)]
+        first = min([first, *(claim[0] for claim in joined)])
+        end = max([end, *(claim[1] for claim in joined)])
+        self.claimed = sorted([*kept, (first, end)])
+
+    @property
+    def claimed_bytes(self) -> int:
+        """Bytes of the tiles whose addresses the kernel gives."""
+        return sum(end - first for first, end in self.claimed)
 
     def rounded(self, size_bytes: int) -> int:
         """`size_bytes` in whole granules."""
@@ -52,6 +67,8 @@ class Arena:
         avoid: (first, end) byte of stretches that others will need, in order and disjoint.
         """
         size = self.rounded(size_bytes)
+        if self.claimed:
+            avoid = merged([*avoid, *self.claimed])
         for index in self._from_cursor():
             for start, end in _outside(self._free[index], avoid):
                 at = max(start, self._cursor) if start <= self._cursor < end else start
@@ -120,6 +137,17 @@ class Arena:
         )
 
 
+def merged(stretches: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """In order of address, overlapping and touching ones joined."""
+    result: list[tuple[int, int]] = []
+    for start, end in sorted(set(stretches)):
+        if result and start <= result[-1][1]:
+            result[-1] = (result[-1][0], max(end, result[-1][1]))
+        else:
+            result.append((start, end))
+    return result
+
+
 def _outside(
     stretch: tuple[int, int], avoid: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[int, int]]:
@@ -152,4 +180,5 @@ class Memories:
 
     def peaks(self) -> dict[str, int]:
         """Peak bytes: per partition for sbuf and psum, in all for hbm."""
-        return {arena.name: arena.peak_bytes for arena in (self.sbuf, self.psum, self.hbm)}
+        arenas = (self.sbuf, self.psum, self.hbm)
+        return {arena.name: arena.peak_bytes + arena.claimed_bytes for arena in arenas}

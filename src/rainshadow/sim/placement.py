@@ -7,7 +7,7 @@ run, whatever Python still refers to.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from rainshadow.errors import CapacityError, SourceLine
 from rainshadow.isa.memory import Space
-from rainshadow.sim.memory import Arena, Memories
+from rainshadow.sim.memory import Arena, Memories, merged
 
 Column = np.ndarray[Any, np.dtype[Any]]
 
@@ -119,7 +119,7 @@ def _walk(
         if fixed and request.space is Space.sbuf:
             begin = bisect.bisect_left(births_to_come, lives.first[number])
             end = bisect.bisect_right(births_to_come, lives.last[number])
-            avoid = _merged(
+            avoid = merged(
                 (fixed[other], fixed[other] + arena.rounded(requests[other].size_bytes))
                 for other in to_come[begin:end]
             )
@@ -145,7 +145,7 @@ def _large_first(requests: Sequence[Request], lives: _Lives, sbuf: Arena) -> dic
     placed: dict[int, int] = {}
     for number in sorted(large, key=lambda n: -requests[n].size_bytes):
         size = sbuf.rounded(requests[number].size_bytes)
-        taken = _merged(
+        taken = merged(
             (at, at + sbuf.rounded(requests[other].size_bytes))
             for other, at in placed.items()
             if lives.first[other] <= lives.last[number] and lives.last[other] >= lives.first[number]
@@ -158,17 +158,6 @@ def _large_first(requests: Sequence[Request], lives: _Lives, sbuf: Arena) -> dic
         if end >= size:
             placed[number] = end - size
     return placed
-
-
-def _merged(stretches: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """In order of address, overlapping and touching ones joined."""
-    result: list[tuple[int, int]] = []
-    for start, end in sorted(set(stretches)):
-        if result and start <= result[-1][1]:
-            result[-1] = (result[-1][0], max(end, result[-1][1]))
-        else:
-            result.append((start, end))
-    return result
 
 
 def _arena(memories: Memories, request: Request) -> Arena:

@@ -107,9 +107,16 @@ class Recorder:
     # -- memory ------------------------------------------------------------------------------
 
     def allocate(
-        self, shape: Sequence[int], dtype: str, space: Space, name: str = ""
+        self,
+        shape: Sequence[int],
+        dtype: str,
+        space: Space,
+        name: str = "",
+        address: tuple[int, int] | None = None,
     ) -> AccessPattern:
         """A new tensor; partition axis first for SBUF and PSUM.
+
+        address: (first partition, first byte) that the kernel asks for on chip.
 
         Errors: `NkiValidationError` for impossible shapes, `CapacityError` when memory is full.
         """
@@ -130,7 +137,7 @@ class Recorder:
             extents = (extents[0], 1)
         if space is Space.shared_hbm and self.cores.count > 1:
             return self._shared_tensor(extents, dtype, name)
-        buffer = self._buffer(extents, dtype, space, name)
+        buffer = self._buffer(extents, dtype, space, name, address)
         return AccessPattern(buffer, dtype, extents, contiguous_strides(extents))
 
     def _shared_tensor(self, extents: tuple[int, ...], dtype: str, name: str) -> AccessPattern:
@@ -153,10 +160,19 @@ class Recorder:
             )
         return AccessPattern(buffer, dtype, extents, contiguous_strides(extents))
 
-    def _buffer(self, extents: tuple[int, ...], dtype: str, space: Space, name: str) -> Buffer:
+    def _buffer(
+        self,
+        extents: tuple[int, ...],
+        dtype: str,
+        space: Space,
+        name: str,
+        address: tuple[int, int] | None = None,
+    ) -> Buffer:
         buffer = Buffer(space=space, shape=extents, dtype=dtype, name=name)
         label = name or f"{dtype}{list(extents)}"
-        if space.on_chip:
+        if space.on_chip and address is not None:
+            self._put(buffer, label, *address)
+        elif space.on_chip:
             self._request(buffer, label)
         else:
             buffer.address = self._hbm_address(buffer, label)
@@ -165,6 +181,29 @@ class Recorder:
         if self.kept is None:
             buffer.release = self._release
         return buffer
+
+    def _put(self, buffer: Buffer, label: str, partition: int, first_byte: int) -> None:
+        """At the address the kernel gives: placement keeps other tiles away from it."""
+        memory = self.core.sbuf if buffer.space is Space.sbuf else self.core.psum
+        partitions, size = int(self.core.partitions.value), int(memory.bytes_per_partition.value)
+        end = first_byte + buffer.size_bytes
+        if (
+            partition < 0
+            or partition + buffer.partitions > partitions
+            or first_byte < 0
+            or end > size
+        ):
+            raise self._located(
+                CapacityError(
+                    f"{label} at address ({partition}, {first_byte}): partitions {partition}.."
+                    f"{partition + buffer.partitions - 1}, bytes {first_byte}..{end - 1}",
+                    allowed=f"partitions 0..{partitions - 1}, bytes 0..{size - 1} of "
+                    f"{buffer.space.value}",
+                )
+            )
+        buffer.start_partition, buffer.address = partition, first_byte
+        arena = self.memories.arena_of(buffer)
+        arena.claim(first_byte, end)
 
     def _request(self, buffer: Buffer, label: str) -> None:
         """On-chip addresses are given out when the kernel is over (`sim.placement`)."""
@@ -276,14 +315,20 @@ class Recorder:
         for view in reads:
             if type(view) is AccessPattern:
                 access.append(self._range_id(view) * 2)
-                if view.indirection is not None:
-                    access.append(self._range_id(view.indirection.index) * 2)
+                self._append_indices(view)
             elif type(view) is tuple or type(view) is list:
                 access.extend([self._range_id(v) * 2 for v in view])
         for view in writes:
-            if type(view) is AccessPattern and view.indirection is not None:
-                access.append(self._range_id(view.indirection.index) * 2)
+            if type(view) is AccessPattern:
+                self._append_indices(view)
         self._access_end_column.append(len(access))
+
+    def _append_indices(self, view: AccessPattern) -> None:
+        """What is read to know where the view lies."""
+        if view.indirection is not None:
+            self._access_column.append(self._range_id(view.indirection.index) * 2)
+        if view.offset_from is not None:
+            self._access_column.append(self._range_id(view.offset_from) * 2)
 
     def _first_of_its_kind(self, instr: Instruction, key: Any) -> int:
         try:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rainshadow.errors import NkiValidationError, NotModelled
+from rainshadow.errors import NkiValidationError
 from rainshadow.isa import rules, values
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.costs import core_of, tensor_work
@@ -22,6 +22,8 @@ from rainshadow.isa.memory import Space
 from rainshadow.machine import Chip
 
 _FULL_WIDTH = ("float32", "tfloat32")
+#: double_row contracts pairs of fp8 elements in one pass.
+_PAIR = 2
 _FP8 = ("float8_e4m3", "float8_e4m3fn", "float8_e5m2")
 
 
@@ -54,22 +56,15 @@ class NcMatmul(Instruction):
             rules.require_space(self.opcode, name, view, Space.sbuf)
         rules.require_on_chip(self.opcode, dst=self.dst, **operands)
         rules.require_same_partitions(self.opcode, **operands)
-        if self.perf_mode != "none":
-            raise NotModelled(
-                f"{self.opcode} with perf_mode {self.perf_mode}",
-                fix="leave perf_mode out: double-row fp8 is not simulated yet",
-            )
+        rows, columns = self._free_sizes()
         tensor = core_of(chip).tensor
-        self._limit("stationary free size", self.stationary.elements, tensor.stationary_free_max)
-        self._limit("moving free size", self.moving.elements, tensor.moving_free_max)
-        if (self.dst.shape[0], self.dst.elements) != (
-            self.stationary.elements,
-            self.moving.elements,
-        ):
+        self._limit("stationary free size", rows, tensor.stationary_free_max)
+        self._limit("moving free size", columns, tensor.moving_free_max)
+        if (self.dst.shape[0], self.dst.elements) != (rows, columns):
             raise NkiValidationError(
                 f"{self.opcode}: dst is {self.dst.shape}, stationary {self.stationary.shape}, "
                 f"moving {self.moving.shape}",
-                allowed=f"dst of shape ({self.stationary.elements}, {self.moving.elements})",
+                allowed=f"dst of shape ({rows}, {columns})",
             )
         wide = [view.dtype in _FULL_WIDTH for view in operands.values()]
         if any(wide) and not all(wide):
@@ -79,6 +74,20 @@ class NcMatmul(Instruction):
                 fix="cast both operands to one dtype",
             )
         self._check_bank(chip)
+
+    def _free_sizes(self) -> tuple[int, int]:
+        """Free sizes of stationary and moving that are not contracted."""
+        views = (self.stationary, self.moving)
+        if self.perf_mode == "none":
+            return views[0].elements, views[1].elements
+        if any(view.dtype not in _FP8 or view.shape[1:2] != (_PAIR,) for view in views):
+            raise NkiValidationError(
+                f"{self.opcode} with perf_mode double_row: stationary {views[0].dtype}"
+                f"{list(views[0].shape)}, moving {views[1].dtype}{list(views[1].shape)}",
+                allowed=f"{', '.join(_FP8)} of shape [K, {_PAIR}, free]",
+                fix="split the contraction into the partitions and a first free axis of 2",
+            )
+        return views[0].elements // _PAIR, views[1].elements // _PAIR
 
     def _limit(self, what: str, size: int, limit: Any) -> None:
         if size > limit.value:
@@ -99,9 +108,10 @@ class NcMatmul(Instruction):
             )
 
     def meaning(self) -> None:
-        partitions = self.stationary.shape[0]
-        left = values.read_f32(self.stationary).reshape(partitions, -1)
-        right = values.read_f32(self.moving).reshape(partitions, -1)
+        # double_row contracts over the partitions and the first free axis.
+        contracted = self.stationary.shape[0] * (1 if self.perf_mode == "none" else _PAIR)
+        left = values.read_f32(self.stationary).reshape(contracted, -1)
+        right = values.read_f32(self.moving).reshape(contracted, -1)
         result = left.T @ right
         if self.accumulate:
             target = self.dst.array
@@ -110,12 +120,12 @@ class NcMatmul(Instruction):
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
-        """max(min(64, M), N) cycles; float32 takes 4 passes."""
+        """max(min(64, M), N) cycles; float32 takes 4 passes, double_row none for its pairs."""
         tensor = core_of(chip).tensor
-        rows = signature["stationary"].elements
-        cycles = max(
-            min(tensor.min_initiation_cycles.value, rows), float(signature["moving"].elements)
-        )
+        pair = 1 if signature.params["perf_mode"] == "none" else _PAIR
+        rows = signature["stationary"].elements // pair
+        columns = signature["moving"].elements / pair
+        cycles = max(min(tensor.min_initiation_cycles.value, rows), columns)
         dtype = signature["moving"].dtype
         if dtype == "float32" and not signature.params["is_transpose"]:
             cycles *= tensor.fp32_passes.value
@@ -126,4 +136,5 @@ class NcMatmul(Instruction):
         if signature.params["is_transpose"]:
             return 0
         stationary, moving = signature["stationary"], signature["moving"]
-        return 2 * stationary.partitions * stationary.elements * moving.elements
+        pair = 1 if signature.params["perf_mode"] == "none" else _PAIR
+        return 2 * stationary.partitions * stationary.elements * (moving.elements // pair)

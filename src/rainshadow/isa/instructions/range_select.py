@@ -72,7 +72,7 @@ class RangeSelect(Instruction):
                 raise NkiValidationError(
                     f"{self.opcode}: comparison {operator.name}", allowed=", ".join(_COMPARISONS)
                 )
-        if self.on_false_value != FP32_MIN:
+        if np.float32(self.on_false_value) != np.float32(FP32_MIN):
             raise NkiValidationError(
                 f"{self.opcode}: on_false_value {self.on_false_value}", allowed=f"{FP32_MIN}"
             )

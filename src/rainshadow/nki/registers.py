@@ -1,0 +1,90 @@
+"""Virtual registers of the engines' sequencers: integers that bound dynamic loops and offsets.
+
+The kernel's Python runs as it is simulated, so a register has its value at once. Loads and stores
+are not timed: AWS publishes no cost. Source: AWS Neuron docs 2.32, nki.isa register functions.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from rainshadow.errors import NkiValidationError
+
+
+class VirtualRegister:
+    """A 32-bit integer, or nothing yet. It can stand wherever a Python integer can."""
+
+    def __init__(self, value: int | None = None) -> None:
+        self._value = value
+
+    @property
+    def value(self) -> int:
+        """Errors: `NkiValidationError` if nothing was moved or loaded into the register."""
+        if self._value is None:
+            raise NkiValidationError(
+                "a register is read before it has a value",
+                fix="give register_alloc a value, or use register_move or register_load first",
+            )
+        return self._value
+
+    def set(self, value: int) -> None:
+        """Give it a value."""
+        self._value = value
+
+    def __index__(self) -> int:
+        return self.value
+
+    __int__ = __index__
+
+    def __eq__(self, other: object) -> bool:
+        return self.value == _plain(other)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, VirtualRegister) else value
+
+
+def _binary(name: str, swapped: bool = False) -> Any:
+    function = getattr(operator, name)
+
+    def apply(self: VirtualRegister, other: Any) -> Any:
+        pair = (_plain(other), self.value) if swapped else (self.value, _plain(other))
+        return function(*pair)
+
+    return apply
+
+
+for _name in ("add", "sub", "mul", "floordiv", "mod"):
+    setattr(VirtualRegister, f"__{_name}__", _binary(_name))
+    setattr(VirtualRegister, f"__r{_name}__", _binary(_name, swapped=True))
+for _name in ("lt", "le", "gt", "ge"):
+    setattr(VirtualRegister, f"__{_name}__", _binary(_name))
+
+
+def register_alloc(x: Any = None) -> VirtualRegister:
+    """A new register, holding x where one is given: an integer or a tensor of one element."""
+    return VirtualRegister(None if x is None else int(x))
+
+
+def register_move(dst: VirtualRegister, src: Any) -> None:
+    """dst = an integer, or another register's value."""
+    dst.set(int(src))
+
+
+def register_load(dst: VirtualRegister, src: Any) -> None:
+    """dst = the value of a tensor of one element."""
+    dst.set(int(src))
+
+
+def register_store(dst: Any, src: VirtualRegister) -> None:
+    """The tensor of one element dst = a register's value."""
+    if dst.size != 1:
+        raise NkiValidationError(
+            f"register_store into a tensor of shape {dst.shape}", allowed="a tensor of one element"
+        )
+    if dst.buffer_.storage is not None:
+        dst.array[...] = src.value
