@@ -142,7 +142,7 @@ VIOLATIONS: list[tuple[str, str, Callable[[], object], str, str]] = [
     ("nc_transpose", "33 on vector",
      lambda: nisa.nc_transpose(sbuf(33, 8), sbuf(8, 33), nisa.engine.vector),
      r"data is \(8, 33\)", "at most 32 partitions and 32 elements"),
-    ("nc_transpose", "into sbuf", lambda: nisa.nc_transpose(sbuf(8, 4), sbuf(4, 8)),
+    ("nc_transpose", "into sbuf", lambda: nisa.nc_transpose(sbuf(8, 4), sbuf(4, 8), TENSOR),
      "dst is in sbuf", "psum"),
     ("nc_transpose", "shape", lambda: nisa.nc_transpose(psum(4, 8), sbuf(4, 8)),
      r"dst is \(4, 8\)", r"dst of shape \(8, 4\)"),

@@ -120,6 +120,10 @@ class AccessPattern:
         if self._kind is None:
             if self.is_explicit:
                 self._check_inside()
+            if 0 in self.shape:
+                raise OutOfBoundsError(
+                    f"a view of shape {self.shape}", allowed="at least 1 element on every axis"
+                )
             self._kind = (
                 self.buffer_.space,
                 self.dtype,
@@ -331,10 +335,12 @@ class AccessPattern:
     def _check_window(
         self, start: int, count: int, step: int, axis: int, extent: int
     ) -> tuple[int, int, int]:
-        if start < 0 or count < 1 or start + (count - 1) * step >= extent:
+        # A view of no elements may be made, as Python's slices may, but not used.
+        inside = start + max(count - 1, 0) * step < extent or (count == 0 and start <= extent)
+        if start < 0 or count < 0 or not inside:
             raise OutOfBoundsError(
                 f"{count} elements from {start} on axis {axis} of a tensor of shape {self.shape}",
-                allowed=f"at least 1 element, inside 0..{extent - 1}",
+                allowed=f"elements inside 0..{extent - 1}",
                 fix="clip the slice with min() or make the tile count divide the axis",
             )
         return start, count, step

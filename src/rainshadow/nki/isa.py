@@ -44,6 +44,7 @@ from rainshadow.isa.instructions.tensor_scalar_cumulative import TensorScalarCum
 from rainshadow.isa.instructions.tensor_scalar_reduce import TensorScalarReduce
 from rainshadow.isa.instructions.tensor_tensor import TensorTensor
 from rainshadow.isa.instructions.tensor_tensor_scan import TensorTensorScan
+from rainshadow.isa.memory import Space as MemoryRegion
 from rainshadow.isa.operators import ALU_OPERATORS, activation_function, alu_operator
 from rainshadow.nki.constants import (
     dge_mode,
@@ -147,8 +148,9 @@ def nc_matmul(
 def nc_transpose(
     dst: NkiTensor, data: NkiTensor, engine: engine = engine.unknown, name: str | None = None
 ) -> None:
-    """dst = data.T."""
-    _issue(NcTranspose(dst, data, _default(engine, tensor_engine)))
+    """dst = data.T, on TensorE into PSUM unless dst or the engine named says otherwise."""
+    usual = vector_engine if dst.space is MemoryRegion.sbuf else tensor_engine
+    _issue(NcTranspose(dst, data, _default(engine, usual)))
 
 
 def tensor_tensor(

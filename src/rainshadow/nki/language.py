@@ -37,17 +37,26 @@ float4_e2m1fn_x4 = "float4_e2m1fn_x4"
 
 
 class _Lenient(type):
-    """AWS's compiler only misses a dataclass field when a kernel reads it; so do we."""
+    """Makes the objects of kernels as AWS's compiler does, which is less strict than dataclasses.
+
+    A field without a value is only missed when it is read; any class attribute can be given.
+    """
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        if is_dataclass(cls):
-            names = list(inspect.signature(cls.__init__).parameters)[1:]
-            given = {*names[: len(args)], *kwargs}
-            for field in fields(cls):
-                needed = field.default is MISSING and field.default_factory is MISSING
-                if needed and field.name in names and field.name not in given:
-                    kwargs[field.name] = None
-        return super().__call__(*args, **kwargs)
+        if not is_dataclass(cls):
+            return super().__call__(*args, **kwargs)
+        names = list(inspect.signature(cls.__init__).parameters)[1:]
+        given = {*names[: len(args)], *kwargs}
+        for field in fields(cls):
+            needed = field.default is MISSING and field.default_factory is MISSING
+            if needed and field.name in names and field.name not in given:
+                kwargs[field.name] = None
+        attributes = {key for key in kwargs if key not in names and hasattr(cls, key)}
+        later = {key: kwargs.pop(key) for key in attributes}
+        made = super().__call__(*args, **kwargs)
+        for key, value in later.items():
+            setattr(made, key, value)
+        return made
 
 
 class NKIObject(metaclass=_Lenient):
