@@ -17,6 +17,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 _NOT_RUN: set[str] = set()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--update-golden` writes the kept texts of tests/golden anew."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden")
+
+
 @pytest.fixture
 def checkout(request: pytest.FixtureRequest) -> str:
     """The folder that the environment variable named by the `conformance` marker points to."""

@@ -175,3 +175,24 @@ def test_reading_sums_that_nothing_gathered_is_an_error_at_the_users_line(rng):
     with pytest.raises(NkiValidationError, match="reset_reduce") as caught:
         simulate(row_sums)(x, [nisa.reduce_cmd.idle])
     assert "test_kernel.py" in str(caught.value.where)
+
+
+@jit
+def double_in_place(x):
+    tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=x)
+    nisa.tensor_scalar(dst=tile, data=tile, op0=nl.multiply, operand0=2.0)
+    nisa.dma_copy(dst=x, src=tile)
+
+
+@pytest.mark.parametrize("as_torch", [False, True])
+def test_a_kernel_writes_into_an_array_of_any_strides(rng, as_torch):
+    """A row-major copy goes to the device; what the kernel wrote comes back."""
+    values = rng.standard_normal((32, 64)).astype(np.float32)
+    array = values.copy()
+    if as_torch:
+        torch = pytest.importorskip("torch")
+        simulate(double_in_place)(torch.from_numpy(array).T)
+    else:
+        simulate(double_in_place)(array.T)
+    assert np.array_equal(array, 2 * values)

@@ -161,6 +161,9 @@ class Session:
         self.host_fallbacks: list[HostFallback] = []
         self.transfers: dict[str, Transfer] = {}
         self.marks: list[Mark] = []
+        #: what eager execution compiled, and which of its scalars keep changing
+        self.operators: dict[Any, Any] = {}
+        self.operator_families: dict[Any, Any] = {}
         self.step = 0
         #: optimizers whose step is running, outermost first
         self.open_steps: list[int] = []

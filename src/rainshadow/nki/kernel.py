@@ -170,11 +170,14 @@ def record(
     kernel that writes an argument writes the caller's array), `Shape` with data="none", and
     plain Python values.
     keep_strides: the kernel was written for the arrays' strides, as the compiler's are; otherwise
-    an array that is not row-major is copied into one that is, as on the way to a device.
+    an array that is not row-major is copied into one that is, as on the way to a device, and back
+    when the kernel has run.
     """
+    wants_torch = any(_is_torch(value) for value in [*args, *(kwargs or {}).values()])
+    copies = _Copies()
     if not keep_strides:
-        args = tuple(_row_major(value) for value in args)
-        kwargs = {name: _row_major(value) for name, value in (kwargs or {}).items()}
+        args = tuple(copies.row_major(value) for value in args)
+        kwargs = {name: copies.row_major(value) for name, value in (kwargs or {}).items()}
     function, count = _function(kernel), kernel.lnc if isinstance(kernel, Kernel) else 1
     machine, settings = chip or target_chip(), options or SimOptions()
     cores = Cores(count)
@@ -185,7 +188,7 @@ def record(
     returned = cores.run(
         [functools.partial(_execute, each, function, args, kwargs or {}) for each in recorders]
     )
-    wants_torch = any(_is_torch(value) for value in [*args, *(kwargs or {}).values()])
+    copies.write_back()
     outputs = _unbind(returned[0], wants_torch, with_data=settings.data == "full")
     traces = [each.trace() if settings.record else _empty_trace(each) for each in recorders]
     run = Run(outputs, traces[0], recorders[0].addresses, tuple(traces[1:]))
@@ -297,14 +300,28 @@ def _holds_array(value: Any) -> bool:
     return isinstance(value, np.ndarray | Shape | list | tuple) or _is_torch(value)
 
 
-def _row_major(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value if value.flags.c_contiguous else np.ascontiguousarray(value)
-    if _is_torch(value):
-        return value.contiguous()
-    if isinstance(value, list | tuple) and any(_holds_array(item) for item in value):
-        return type(value)([_row_major(item) for item in value])
-    return value
+class _Copies:
+    """The row-major copies made of a launch's arguments."""
+
+    def __init__(self) -> None:
+        self._made: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
+
+    def row_major(self, value: Any) -> Any:
+        """`value`, its arrays that are not row-major replaced by copies that are."""
+        if _is_torch(value):
+            return value if value.is_contiguous() else self.row_major(numpy_from_torch(value))
+        if isinstance(value, np.ndarray) and not value.flags.c_contiguous:
+            self._made.append((value, np.ascontiguousarray(value)))
+            return self._made[-1][1]
+        if isinstance(value, list | tuple) and any(_holds_array(item) for item in value):
+            return type(value)([self.row_major(item) for item in value])
+        return value
+
+    def write_back(self) -> None:
+        """Give the caller's arrays what the kernel wrote into their copies."""
+        for original, copy in self._made:
+            if original.flags.writeable:
+                original[...] = copy
 
 
 def _bind_array(recorder: Recorder, value: np.ndarray[Any, Any], name: str) -> AccessPattern:

@@ -44,7 +44,8 @@ def run_emitted(
     linecache.cache[file] = (len(writer.text), None, writer.text.splitlines(True), file)
     scope: dict[str, Any] = {"nl": language, "nisa": nisa}
     exec(compile(writer.text, file, "exec"), scope)
-    return record(scope[name], arrays, chip=load_chip(chip), options=SimOptions(data=data))
+    options = SimOptions(data=data)
+    return record(scope[name], arrays, chip=load_chip(chip), options=options, keep_strides=True)
 
 
 def relative_error(actual: Any, expected: Any) -> float:

@@ -36,7 +36,17 @@ def fuse_regions(graph: Graph) -> list[Region]:
     grouping = _Grouping(graph)
     for position, node in enumerate(graph.nodes):
         grouping.place(position, node)
-    return grouping.regions()
+    regions = grouping.regions()
+    _verify(graph, regions)
+    return regions
+
+
+def _verify(graph: Graph, regions: Sequence[Region]) -> None:
+    made = set(graph.inputs)
+    for region in regions:
+        for view in region.external_views:
+            assert view.root in made, f"{graph.name}: {view.root.name} is read before it is made"
+        made.update(region.outputs)
 
 
 class _Grouping:
@@ -112,11 +122,12 @@ class _Grouping:
                     outside.add(view.root)
                 if view.root in self.single and node.op not in _ROWWISE:
                     results.add(view.root)
-        placed = [(group.last, self._region(group, outside)) for group in self.groups]
-        position = {node: number for number, node in enumerate(self.graph.nodes)}
+        placed = [((group.last, 0), self._region(group, outside)) for group in self.groups]
         for tensor, node in self.single.items():
             if tensor in results:
-                placed.append((position[node], self._single_region(node)))
+                sources = [self.maker[root] for root in self._read(node) if root in self.maker]
+                last = max((group.last for group in sources), default=-1)
+                placed.append(((last, 1), self._single_region(node)))
         return [region for _, region in sorted(placed, key=lambda entry: entry[0])]
 
     def _region(self, group: _Open, outside: set[Tensor]) -> Region:

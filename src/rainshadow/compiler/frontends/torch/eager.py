@@ -29,6 +29,7 @@ from rainshadow.compiler.frontends.torch.storage import (
     host_view,
     is_device_tensor,
 )
+from rainshadow.compiler.session import current_session
 
 aten = torch.ops.aten
 
@@ -111,10 +112,6 @@ class Family:
     general: bool = False
 
 
-_cache: dict[Any, Compiled | str] = {}
-_families: dict[Any, Family] = {}
-
-
 @torch._dynamo.disable  # Dynamo would try to compile the simulator between two captured graphs
 def run(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Execute one operator on device tensors.
@@ -135,13 +132,14 @@ def _run(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         key = (op, spec, tuple(_leaf_key(x) if type(x) is not float else float for x in leaves))
     else:
         floats = ()
-    compiled = _cache.get(key)
+    kept: dict[Any, Compiled | str] = current_session().operators
+    compiled = kept.get(key)
     if compiled is None:
         compiled = _compile(op, leaves, spec, floats)
         if isinstance(compiled, str) and floats:
             compiled = _compile(op, leaves, spec, ())
             key = (op, spec, tuple(map(_leaf_key, leaves)))
-        _cache[key] = compiled
+        kept[key] = compiled
     if isinstance(compiled, str):
         return host.run_operator(op, args, kwargs, compiled)
     results = compiled.graph(*(_as_tensor(leaves[i]) for i in compiled.inputs))
@@ -161,7 +159,8 @@ def _are_general(op: Any, spec: Any, leaves: list[Any], floats: tuple[int, ...])
     if op in UPDATES:
         return True
     shapes = tuple(_leaf_key(x) if type(x) is not float else None for x in leaves)
-    family = _families.setdefault((op, spec, shapes), Family())
+    families: dict[Any, Family] = current_session().operator_families
+    family = families.setdefault((op, spec, shapes), Family())
     if not family.general:
         family.values.add(tuple(leaves[i] for i in floats))
         family.general = len(family.values) > MAX_SPECIALISATIONS
