@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rainshadow.compiler.operators.tiling import Writer
+from rainshadow.compiler.operators.tiling import Writer, number_text
 from rainshadow.errors import NotModelled
 
 #: Functions of two operands -> nl operator.
@@ -97,7 +97,7 @@ class MapEmitter:
         elif fn == "copy":
             self._copy(out, operands[0])
         elif fn == "fill":
-            self.writer.line(f"nisa.memset(dst={out.name}, value={operands[0]!r})")
+            self.writer.line(f"nisa.memset(dst={out.name}, value={number_text(operands[0])})")
         elif fn == "reciprocal":
             data = self._spread(operands[0], out)
             self.writer.line(f"nisa.reciprocal(dst={out.name}, data={data})")
@@ -135,9 +135,11 @@ class MapEmitter:
     ) -> None:
         if not isinstance(data, Tile):
             # Two numbers: only where a graph was not folded.
-            self.writer.line(f"nisa.memset(dst={out.name}, value={data!r})")
+            self.writer.line(f"nisa.memset(dst={out.name}, value={number_text(data)})")
             data = out
-        operand = f"{scalar.name}[0:{self.rows}]" if isinstance(scalar, Tile) else repr(scalar)
+        operand = (
+            f"{scalar.name}[0:{self.rows}]" if isinstance(scalar, Tile) else number_text(scalar)
+        )
         flag = ", reverse0=True" if reverse else ""
         self.writer.line(
             f"nisa.tensor_scalar(dst={out.name}, data={self._spread(data, out)}, "
@@ -163,7 +165,7 @@ class MapEmitter:
         if isinstance(source, Tile):
             self.writer.line(f"nisa.tensor_copy(dst={out.name}, src={self._spread(source, out)})")
         else:
-            self.writer.line(f"nisa.memset(dst={out.name}, value={source!r})")
+            self.writer.line(f"nisa.memset(dst={out.name}, value={number_text(source)})")
 
     def _where(self, out: Tile, condition: Source, chosen: Source, other: Source) -> None:
         predicate = self._spread(self._predicate(condition, out), out)
@@ -175,7 +177,7 @@ class MapEmitter:
             self._copy(cast, chosen)
             source = cast.name
         else:
-            source = repr(chosen)
+            source = number_text(chosen)
         self.writer.line(
             f"nisa.tensor_copy_predicated(dst={out.name}, src={source}, predicate={predicate})"
         )

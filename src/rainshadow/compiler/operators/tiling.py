@@ -5,6 +5,7 @@ What is computed on the tiles is left to the operator emitters.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -186,6 +187,11 @@ def tuple_text(*items: int | str) -> str:
 def plus(*terms: str) -> str:
     """Text of a sum; "0" terms vanish."""
     return " + ".join(term for term in terms if term != "0") or "0"
+
+
+def number_text(value: float) -> str:
+    """A number as source; infinities and NaN have no literal."""
+    return repr(value) if math.isfinite(value) else f'float("{value}")'
 
 
 def inner(text: str) -> str:

@@ -118,8 +118,9 @@ def _layer_norm_backward(
     sum2 = b.map("multiply", b.reduce("add", product, [1], True, F32), 1.0 / columns, dtype=F32)
     along = b.map("multiply", normal, sum2, dtype=F32)
     rest = b.map("subtract", b.map("subtract", inner, sum1, dtype=F32), along, dtype=F32)
-    out = b.map("multiply", rest, inverse, dtype=_name(values[0]))
-    grad_weight = grad_bias = None
+    grad_x = grad_weight = grad_bias = None
+    if wanted[0]:
+        grad_x = b.reshape(b.map("multiply", rest, inverse, dtype=_name(values[0])), shape)
     if wanted[1] and weight is not None:
         scaled = b.map("multiply", grad, normal, dtype=F32)
         summed = b.reduce("add", scaled, [0], False, _name(values[1]))
@@ -127,7 +128,7 @@ def _layer_norm_backward(
     if wanted[2] and bias is not None:
         summed = b.reduce("add", grad, [0], False, _name(values[2]))
         grad_bias = b.reshape(summed, tuple(values[2].shape))
-    return b.reshape(out, shape), grad_weight, grad_bias
+    return grad_x, grad_weight, grad_bias
 
 
 def _name(value: Any) -> str:

@@ -54,12 +54,7 @@ def _dtype(dtype: torch.dtype) -> str:
 
 def number(value: Any) -> float | int:
     """A Python number that emitted source can print."""
-    if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, float) and math.isinf(value):
-        # The largest finite float32: masks behave alike and no NaN can arise from inf - inf.
-        return math.copysign(3.4028234e38, value)
-    return value  # type: ignore[no-any-return]
+    return int(value) if isinstance(value, bool) else value
 
 
 # -- views -----------------------------------------------------------------------------------------

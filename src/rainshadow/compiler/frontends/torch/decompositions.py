@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch._decomp import core_aten_decompositions, get_decompositions
 
+from rainshadow.compiler.frontends.torch.own_rules import OWN_RULES
+
 aten = torch.ops.aten
 
 #: Entries of the stock table never used. The table splits the forward of
@@ -23,8 +25,13 @@ UNSAFE = "scaled_dot_product"
 
 #: Operators outside the core table that torch can take apart.
 _ADDED = (
+    aten._native_batch_norm_legit,
+    aten._native_batch_norm_legit_functional,
+    aten._native_batch_norm_legit_no_training,
+    aten.native_batch_norm_backward,
+    aten.native_group_norm,
+    aten.native_group_norm_backward,
     aten.native_layer_norm_backward,
-    aten.native_dropout,
     aten.native_dropout_backward,
     aten._log_softmax_backward_data,
     aten._softmax_backward_data,
@@ -72,6 +79,7 @@ def decomposition_table() -> dict[Any, Callable[..., Any]]:
             table.setdefault(operator, rule)
     table.update(foreach_rules())
     table.update(_ALLOCATIONS)
+    table.update(OWN_RULES)
     return table
 
 

@@ -20,6 +20,7 @@ from rainshadow.compiler.frontends.torch import (
     autocast,
     capture,
     eager,
+    own_rules,
     phases,
     transfers,
 )
@@ -124,6 +125,7 @@ def register_device() -> None:
     transfers.register(aten)
     eager.register(aten, everything_else)
     attention.register(aten)
+    own_rules.register(aten)
     autocast.register(aten, everything_else)
     capture.register()
     phases.register()

@@ -43,8 +43,9 @@ _WHOLE = (
     "huber_loss_backward", "index_put", "index_put_", "isinf", "logical_and", "logical_and_",
     "logical_not", "logical_not_", "logical_or", "logical_or_", "logical_xor", "logsumexp",
     "masked_fill.Scalar", "masked_fill.Tensor", "mean", "mul.Scalar", "mul_.Scalar", "nan_to_num",
-    "nan_to_num_", "native_group_norm", "native_layer_norm", "remainder.Scalar", "repeat",
-    "rsub.Scalar", "_safe_softmax", "slice_backward", "smooth_l1_loss_backward", "stack",
+    "nan_to_num_", "_native_batch_norm_legit_functional", "_native_batch_norm_legit_no_training",
+    "_native_batch_norm_legit.no_stats", "native_group_norm", "native_layer_norm",
+    "remainder.Scalar", "repeat", "rsub.Scalar", "_safe_softmax", "slice_backward", "smooth_l1_loss_backward", "stack",
     "sub.Scalar", "sub_.Scalar", "sum", "_unsafe_index.Tensor", "where.ScalarSelf",
 )  # fmt: skip
 
