@@ -144,3 +144,19 @@ def test_source_lines_and_modules_reach_the_nodes(case, monkeypatch, session):
     torch.compile(model, backend="rainshadow")(tokens, targets)
     lines = [node_line(node) for node in seen if "attention" in str(node.target)]
     assert any(line and "scaled_dot_product_attention" in line.text for line in lines)
+
+
+def test_each_shape_is_compiled_anew(session):
+    function = torch.compile(lambda t, scale: t * scale + 1, backend="rainshadow")
+    for length, scale in ((4, 0.5), (3, 0.25), (7, 2.0)):
+        assert function(torch.ones(length, device="rainshadow"), scale).tolist() == (
+            [scale + 1] * length
+        )
+    assert len({launch.kernel for launch in session.launches}) == 3
+
+
+def test_variable_sizes_are_refused(session):
+    function = torch.compile(lambda t: t + 1, backend="rainshadow", dynamic=True)
+    with pytest.raises(Exception, match="fixed shapes") as caught:
+        function(torch.ones(4, device="rainshadow"))
+    assert "dynamic=True" in str(caught.value)

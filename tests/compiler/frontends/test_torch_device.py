@@ -167,3 +167,21 @@ def test_state_dict_and_requires_grad(session):
     tensor = torch.ones(2, device="rainshadow").requires_grad_()
     (tensor * 3).sum().backward()
     assert tensor.grad.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("data", ["full", "none"])
+def test_copies_keep_the_strides_of_dense_tensors(data):
+    with Session("trainium2", SessionOptions(data=data)):
+        assert torch.ones(4, 6).t().to("rainshadow").stride() == (1, 6)
+        assert torch.ones(4, 6)[:, ::2].to("rainshadow").stride() == (3, 1)
+        image = torch.ones(2, 3, 4, 4).to("rainshadow", memory_format=torch.channels_last)
+        assert image.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_transpose_in_place(session):
+    x = torch.arange(6.0, device="rainshadow").view(2, 3)
+    storage = x.data_ptr()
+    x.t_()
+    assert x.tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert x.data_ptr() == storage
+    assert session.host_fallbacks == []

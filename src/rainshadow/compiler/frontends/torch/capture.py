@@ -20,6 +20,7 @@ from torch.fx import GraphModule
 from rainshadow.compiler.frontends.torch.decompositions import decomposition_table
 from rainshadow.compiler.frontends.torch.execute import DeviceGraph
 from rainshadow.compiler.session import Phase
+from rainshadow.errors import InputError
 
 BACKEND = "rainshadow"
 #: AWS's name for its own backend; ours answers to it where AWS's is not installed.
@@ -30,6 +31,13 @@ _numbers = itertools.count()
 
 def backend(module: GraphModule, example_inputs: list[Any], **_: Any) -> Callable[..., Any]:
     """What torch.compile(model, backend="rainshadow") calls for every captured graph."""
+    symbolic = [str(value) for value in example_inputs if isinstance(value, torch.SymInt)]
+    if symbolic:
+        raise InputError(
+            f"torch.compile was asked for a graph with variable sizes ({', '.join(symbolic)})",
+            allowed="a kernel for Trainium has fixed shapes; each shape is compiled once",
+            fix="remove dynamic=True and torch._dynamo.mark_dynamic",
+        )
     number = next(_numbers)
     name = f"{root_name(module)}_{number}"
     from torch._functorch.partitioners import min_cut_rematerialization_partition
@@ -82,8 +90,6 @@ def register() -> None:
     for name in (BACKEND, ALIAS):
         if name not in known:
             register_backend(compiler_fn=backend, name=name)
-
-
-def compile_module(model: torch.nn.Module) -> Any:
-    """torch.compile with this backend and static shapes."""
-    return torch.compile(model, backend=BACKEND, dynamic=False)
+    # A kernel's shapes are fixed when it is written, so every shape is a compilation of its own.
+    # Left alone, Dynamo makes sizes and numbers symbolic at the second value it sees.
+    torch._dynamo.config.automatic_dynamic_shapes = False

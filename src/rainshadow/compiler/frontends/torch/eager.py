@@ -45,8 +45,9 @@ _WHOLE = (
     "masked_fill.Scalar", "masked_fill.Tensor", "mean", "mul.Scalar", "mul_.Scalar", "nan_to_num",
     "nan_to_num_", "_native_batch_norm_legit_functional", "_native_batch_norm_legit_no_training",
     "_native_batch_norm_legit.no_stats", "native_group_norm", "native_layer_norm",
-    "remainder.Scalar", "repeat", "rsub.Scalar", "_safe_softmax", "slice_backward", "smooth_l1_loss_backward", "stack",
-    "sub.Scalar", "sub_.Scalar", "sum", "_unsafe_index.Tensor", "where.ScalarSelf",
+    "remainder.Scalar", "repeat", "rsub.Scalar", "_safe_softmax", "slice_backward",
+    "smooth_l1_loss_backward", "stack", "sub.Scalar", "sub_.Scalar", "sum", "_unsafe_index.Tensor",
+    "where.ScalarSelf",
 )  # fmt: skip
 
 

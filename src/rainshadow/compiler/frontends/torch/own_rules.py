@@ -20,7 +20,10 @@ def _dropout(x: Tensor, p: float, train: bool | None) -> tuple[Tensor, Tensor]:
     """(x * kept / (1 - p), kept). Drawn as `bernoulli_(1 - p)`, not from uniform numbers."""
     if train is False or p == 0.0:
         return x.clone(), torch.ones_like(x, dtype=torch.bool)
-    kept = torch.bernoulli(x, p=1.0 - p)
+    # The CPU's mask has the strides of a dense x and is drawn in the order of its memory.
+    by_stride = sorted(range(x.dim()), key=x.stride, reverse=True)
+    kept = torch.bernoulli(x.permute(by_stride), p=1.0 - p)
+    kept = kept.permute([by_stride.index(dim) for dim in range(x.dim())])
     scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
     return x * (kept * scale), kept.to(torch.bool)
 

@@ -66,6 +66,7 @@ def register(library: torch.library.Library) -> None:
         "_to_copy": _to_copy,
         "_local_scalar_dense": _local_scalar,
         "equal": _equal,
+        "as_strided_": _as_strided_,
         "resize_": _resize_,
         "set_.source_Storage": _set_source_storage,
         "set_.source_Storage_storage_offset": _set_storage,
@@ -182,7 +183,7 @@ def _to_copy(
     memory_format: torch.memory_format | None = None,
 ) -> torch.Tensor:
     if not is_device_tensor(self):
-        return to_device(self.to(dtype) if dtype else self)
+        return to_device(self.to(dtype) if dtype else self, memory_format)
     if device is None or device.type == self.device.type:
         return eager.run(aten._to_copy.default, (self,), {"dtype": dtype or self.dtype})
     current_session().transfer("device to host", self.numel() * self.itemsize)
@@ -214,6 +215,16 @@ def _resize_(self: torch.Tensor, size: Sequence[int], *, memory_format: Any = No
     return reset(self, grown.untyped_storage(), self.storage_offset(), size, strides)
 
 
+def _as_strided_(
+    self: torch.Tensor,
+    size: Sequence[int],
+    stride: Sequence[int],
+    storage_offset: int | None = None,
+) -> torch.Tensor:
+    offset = self.storage_offset() if storage_offset is None else storage_offset
+    return reset(self, self.untyped_storage(), offset, size, stride)
+
+
 def _set_source_storage(self: torch.Tensor, source: torch.UntypedStorage) -> torch.Tensor:
     length = source.nbytes() // self.itemsize
     return reset(self, source, 0, (length,), (1,))
@@ -240,13 +251,15 @@ def _set_empty(self: torch.Tensor) -> torch.Tensor:
     return reset(self, device_storage(empty), 0, (0,), (1,))
 
 
-def to_device(host: torch.Tensor, kind: str = "host to device") -> torch.Tensor:
-    """A device tensor with a copy of a CPU tensor's values."""
+def to_device(host: torch.Tensor, memory_format: torch.memory_format | None = None) -> torch.Tensor:
+    """A device tensor with a copy of a CPU tensor's values, and its strides where it is dense."""
     session = current_session()
-    session.transfer(kind, host.numel() * host.itemsize)
+    session.transfer("host to device", host.numel() * host.itemsize)
+    memory_format = memory_format or torch.preserve_format
     if session.options.data == "none":
-        return allocate(host.shape, host.dtype)
-    return adopt(host.contiguous().clone())
+        shape = torch.empty_like(host, device="meta", memory_format=memory_format)
+        return allocate(host.shape, host.dtype, shape.stride())
+    return adopt(host.clone(memory_format=memory_format))
 
 
 def bytes_of(storage: torch.UntypedStorage) -> torch.Tensor:
