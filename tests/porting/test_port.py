@@ -70,7 +70,7 @@ def test_the_numbers_agree_with_each_other(ported: tuple[Path, str]) -> None:
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     step = summary["step"]
     assert not summary["partial"]
-    assert summary["parity"]["bf16"]["agrees"] and summary["parity"]["fp32"]["agrees"]
+    assert [p["verdict"] for p in summary["parity"].values()] == ["agrees", "agrees"]
     assert step["host_operations"] == []
     assert step["tokens"] == 8 * 16
     assert sum(step["phase_s"].values()) == pytest.approx(step["step_s"])
@@ -134,6 +134,35 @@ def test_a_failing_script_is_exit_code_1_and_partial(tmp_path: Path) -> None:
     assert "fails.py raised after 0 optimizer steps" in done.stderr
     folder = tmp_path / "rainshadow-out" / "fails"
     assert json.loads((folder / "summary.json").read_text(encoding="utf-8"))["partial"]
+
+
+GENERATE = """
+import torch
+
+model = torch.nn.Linear(8, 8).cuda().eval()
+with torch.no_grad():
+    print(model(torch.ones(2, 8, device="cuda")).softmax(-1).sum().item())
+"""
+
+
+def test_a_script_that_only_infers_is_timed_as_a_whole(tmp_path: Path) -> None:
+    (tmp_path / "infer.py").write_text(GENERATE, encoding="utf-8")
+    done = port(tmp_path, "infer.py")
+    assert done.returncode == 0, done.stderr
+    assert "not compared" in done.stdout
+    assert "3. All launches on one NeuronCore" in done.stdout
+    folder = tmp_path / "rainshadow-out" / "infer"
+    step = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["step"]
+    assert step["launches"] >= 3 and step["step_s"] > 0
+    assert step["model_flops"] == 2 * 2 * 8 * 8 <= step["executed_flops"]
+    assert "not compared" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_script_that_never_uses_cuda_says_so(tmp_path: Path) -> None:
+    (tmp_path / "plain.py").write_text("print('hello')\n", encoding="utf-8")
+    done = port(tmp_path, "plain.py")
+    assert done.returncode == 0, done.stderr
+    assert "Nothing ran on the chip" in done.stdout
 
 
 def test_a_missing_script_lists_its_neighbours(tmp_path: Path) -> None:

@@ -40,8 +40,7 @@ def write(dst: AccessPattern, values: Array) -> None:
     if target.dtype.kind in "iu" and values.dtype.kind == "f":
         info = np.iinfo(target.dtype)
         values = np.clip(np.rint(values.astype(np.float64)), info.min, info.max)
-    with np.errstate(over="ignore", invalid="ignore"):
-        target[...] = values
+    target[...] = values
 
 
 def all_rows(view: AccessPattern) -> Array:

@@ -91,13 +91,13 @@ def run(order: Order) -> RunRecord:
 
 
 def _run_on_host(order: Order, log: TieLog) -> RunRecord:
-    """The exact reference: CPU, eager, fp32 where the script asks for mixed precision."""
+    """CPU, eager; the exact reference is fp32 where the script asks for mixed precision."""
     watch = TrainingWatch(step_limit=order.step_limit, count_flops=True)
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     redirection = Redirection(
         "cpu",
         facts=DeviceFacts(name="CPU reference of Rainshadow", memory_bytes=memory_bytes),
-        policy=PrecisionPolicy(autocast=False),
+        policy=PrecisionPolicy(autocast=order.precision == "bf16"),
         backend=None,
         log=log,
         targets_seen=watch.targets_seen,

@@ -125,7 +125,10 @@ def steady_step(session: Session) -> int | None:
 
 
 def with_steady_step(record: RunRecord, listener: SessionListener, scratch: Path) -> RunRecord:
-    """`record` with the kernels, traces and host work of one steady step."""
+    """`record` with the kernels, traces and host work of one steady step.
+
+    Of the whole run where the script made no optimizer step.
+    """
     session = listener.session
     step = steady_step(session)
     record = replace(
@@ -134,10 +137,8 @@ def with_steady_step(record: RunRecord, listener: SessionListener, scratch: Path
         hbm_peak_bytes=session.hbm.peak_bytes,
         kernels=sorted((scratch / "kernels").glob("*.py")),
     )
-    if step is None:
-        return record
     launches, traces, place = [], [], {}
-    for launch in session.step_launches(step):
+    for launch in session.launches if step is None else session.step_launches(step):
         number = launch.kernel.number
         if launch.kernel.trace is None:
             continue
@@ -147,18 +148,19 @@ def with_steady_step(record: RunRecord, listener: SessionListener, scratch: Path
             launch.kernel.trace.save(path)
             traces.append(path)
         launches.append(Launch(kernel=launch.kernel.name, phase=launch.phase, trace=place[number]))
-    before = step - 1
-    fallbacks = listener.fallbacks_at[before] if step else {}
-    moved = listener.transfers_at[before] if step else {}
+    fallbacks = listener.fallbacks_at[step - 1] if step else {}
+    moved = listener.transfers_at[step - 1] if step else {}
+    all_fallbacks = listener.fallbacks() if step is None else listener.fallbacks_at[step]
+    all_moved = listener.transfers() if step is None else listener.transfers_at[step]
     return replace(
         record,
         recorded_step=step,
         launches=launches,
         traces=traces,
-        host_operations=_host_operations(fallbacks, listener.fallbacks_at[step]),
+        host_operations=_host_operations(fallbacks, all_fallbacks),
         transfers={
             kind: nbytes - moved.get(kind, (0, 0))[1]
-            for kind, (_, nbytes) in listener.transfers_at[step].items()
+            for kind, (_, nbytes) in all_moved.items()
             if nbytes > moved.get(kind, (0, 0))[1]
         },
     )

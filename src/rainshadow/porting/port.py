@@ -18,7 +18,7 @@ from typing import IO, Any
 from rainshadow.errors import InputError, ScriptError
 from rainshadow.machine import Chip, load_neuron_chip
 from rainshadow.porting.launch import ScriptRun, check_script, require_complete
-from rainshadow.porting.parity import Parity, compare
+from rainshadow.porting.parity import Parity, compare, is_drift
 from rainshadow.porting.record import HostOperation, RunRecord
 from rainshadow.porting.ties import Tie
 from rainshadow.sim.timeline import Timeline
@@ -69,12 +69,13 @@ class StepLaunch:
 class ChipStep:
     """One steady training step on one NeuronCore.
 
-    index: number of the optimizer step it is.  model_flops: what the step asks for, executed or
+    index: number of the optimizer step it is; None where the script made none, and this is all
+    that it launched.  model_flops: what the step asks for, executed or
     not; 0 where unknown.  targets: loss targets (tokens), 0 where the script has no cross entropy.
     """
 
     chip: Chip
-    index: int
+    index: int | None
     launches: tuple[StepLaunch, ...]
     host_operations: tuple[HostOperation, ...]
     transfers: dict[str, int]
@@ -99,7 +100,7 @@ class PortResult:
     """Everything a port found out.
 
     reference, bf16, fp32: the runs.  parity: bf16 and fp32 against the reference.  step: None
-    where the bf16 run completed no optimizer step.  failure: why the result is partial, or None.
+    where the bf16 run launched nothing.  failure: why the result is partial, or None.
     """
 
     script: Path
@@ -135,15 +136,20 @@ def port(options: PortOptions, *, output: IO[Any], progress: Callable[[str], Non
     check_script(options.script)
     began_s = time.perf_counter()
     chip = load_neuron_chip(options.chip)
-    records = _Runs(options, output, progress).records()
+    runs = _Runs(options, output, progress)
+    records = runs.records()
     reference, bf16, fp32 = (records[name] for name in ("reference", "bf16", "fp32"))
+    parity = compare(bf16, reference), compare(fp32, reference)
+    if is_drift(parity[0]) and parity[1].agrees:
+        host_bf16 = runs.one("rounding", "cpu", "bf16", "CPU in bf16, for what rounding does")
+        parity = compare(bf16, reference, host_bf16), parity[1]
     return PortResult(
         script=options.script,
         arguments=options.arguments,
         reference=reference,
         bf16=bf16,
         fp32=fp32,
-        parity=(compare(bf16, reference), compare(fp32, reference)),
+        parity=parity,
         step=time_step(bf16, reference, chip),
         failure=_failure(records.values()),
         wall_s=time.perf_counter() - began_s,
@@ -151,8 +157,8 @@ def port(options: PortOptions, *, output: IO[Any], progress: Callable[[str], Non
 
 
 def time_step(record: RunRecord, reference: RunRecord, chip: Chip) -> ChipStep | None:
-    """The recorded step of a run, timed on `chip`; None where the run recorded none."""
-    if record.recorded_step is None:
+    """The recorded step of a run, timed on `chip`; None where it launched nothing."""
+    if not record.launches:
         return None
     timelines = [time_trace(Trace.load(path), chip) for path in record.traces]
     step = record.recorded_step
@@ -168,7 +174,7 @@ def time_step(record: RunRecord, reference: RunRecord, chip: Chip) -> ChipStep |
         transfers=record.transfers,
         hbm_peak_bytes=record.hbm_peak_bytes,
         model_flops=reference.model_flops,
-        targets=targets[step] if step < len(targets) else 0,
+        targets=targets[step] if step is not None and step < len(targets) else 0,
         num_parameters=record.num_parameters,
     )
 
@@ -223,6 +229,18 @@ class _Runs:
         for name, target, precision, _ in self._PLAN:
             self._records.setdefault(name, self._never_ran(target, precision))
         return self._records
+
+    def one(self, name: str, target: str, precision: str, text: str) -> RunRecord | None:
+        """One more run by itself; None where it did not come to its end."""
+        self._start(name, target, precision, text)
+        try:
+            while self._running:
+                self._collect()
+                time.sleep(_POLL_S)
+        except KeyboardInterrupt:
+            self._stop()
+        record = self._records.pop(name)
+        return None if record.partial else record
 
     def _start(self, name: str, target: str, precision: str, text: str) -> None:
         options = self._options

@@ -64,7 +64,8 @@ class RunRecord:
     gradients: fp32, at the end of the last backward() before the first optimizer step, by
     parameter name.  launches, host_operations, transfers: those of optimizer step number
     `recorded_step` (from 0), between the end of the previous step and its own end; host_total:
-    host operations of the whole run.  traces: files, by index.
+    host operations of the whole run. Where there was no optimizer step, `recorded_step` is None and
+    they are those of the whole run.  traces: files, by index.
     """
 
     script: str
@@ -108,8 +109,11 @@ class RunRecord:
         """float64[steps]: sum of the losses that each optimizer step came from.
 
         A script that accumulates gradients divides each loss by the number of parts, so that
-        the sum is the loss of the step; where it does not, the sum is a multiple of it.
+        the sum is the loss of the step; where it does not, the sum is a multiple of it. Without
+        an optimizer every loss stands for itself.
         """
+        if not self.num_steps:
+            return np.array(self.losses)
         curve = np.zeros(max(self.loss_step, default=-1) + 1)
         np.add.at(curve, self.loss_step, self.losses)
         return curve

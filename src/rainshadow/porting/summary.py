@@ -128,12 +128,13 @@ def _run(record: RunRecord) -> dict[str, Any]:
 
 def _parity(parity: Parity) -> dict[str, Any]:
     return {
-        "agrees": parity.agrees,
+        "verdict": parity.verdict,
         "faults": parity.faults,
         "loss_limit": parity.limits.loss,
+        "rounding_loss_error": parity.rounding,
         "gradient_limit": parity.limits.gradient,
-        "losses": parity.losses,
-        "reference_losses": parity.reference,
+        "losses": [_finite(value) for value in parity.losses],
+        "reference_losses": [_finite(value) for value in parity.reference],
         "loss_error": [_finite(value) for value in parity.loss_error],
         "worst_loss_error": _finite(parity.worst_loss_error),
         "gradients": [

@@ -94,6 +94,8 @@ class TrainingWatch:
         return self
 
     def __exit__(self, *exception: Any) -> None:
+        if self._counter is not None and not self.step_wall_s:
+            self.model_flops = self._counter.total
         self._stop_counting()
         for hook in self._hooks:
             hook.remove()

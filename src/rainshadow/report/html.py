@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,8 @@ def _range(estimate: Mapping[str, float] | None) -> str:
 def _charts(summary: Mapping[str, Any], launches: list[tuple[str, str, float]]) -> dict[str, str]:
     curves = {}
     for precision, parity in summary["parity"].items():
-        curves.setdefault("CPU fp32", parity["reference_losses"])
-        curves[f"chip {precision}"] = parity["losses"]
+        curves.setdefault("CPU fp32", _drawable(parity["reference_losses"]))
+        curves[f"chip {precision}"] = _drawable(parity["losses"])
     charts = {"losses": line_chart(curves, "step", "loss")}
     step = summary["step"]
     if step is not None:
@@ -60,3 +61,8 @@ def _charts(summary: Mapping[str, Any], launches: list[tuple[str, str, float]]) 
         )
         charts["strip"] = strip(launches)
     return charts
+
+
+def _drawable(values: Sequence[float | None]) -> list[float]:
+    """The values before the first that is not finite."""
+    return [v for v in itertools.takewhile(lambda v: v is not None, values) if v is not None]

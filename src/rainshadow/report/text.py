@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +32,31 @@ def port_text(summary: Summary) -> list[str]:
         lines += _parity(precision, parity)
     if summary["step"] is not None:
         lines += ["", *step_text(summary["step"])]
+    elif not summary["partial"]:
+        lines += ["", "3. Nothing ran on the chip: the script puts no tensor on a CUDA device"]
     if summary.get("layout") is not None:
         lines += ["", *layout_text(summary["layout"])]
     return lines
 
 
 def _parity(precision: str, parity: Summary) -> list[str]:
-    verdict = "agrees" if parity["agrees"] else "DISAGREES"
+    verdict = parity["verdict"].upper() if parity["faults"] else parity["verdict"]
     worst = parity["gradients"][0] if parity["gradients"] else None
     loss, limit = parity["worst_loss_error"], parity["loss_limit"]
     lines = [f"  {precision}: {verdict}"]
     if loss is not None:
         lines.append(
             f"    worst loss difference {loss:.2e} (limit {limit:g}) over {len(parity['losses'])} "
-            f"steps; last loss {parity['losses'][-1]:.4f}, CPU {parity['reference_losses'][-1]:.4f}"
+            f"steps; last loss {_loss(parity['losses'])}, CPU {_loss(parity['reference_losses'])}"
+        )
+    if parity["verdict"] == "not compared":
+        lines.append("    the script never called backward(): there is no loss to compare")
+    if parity["losses"] and not parity["gradients"] and not parity["faults"]:
+        lines.append("    gradients are not compared: there is no optimizer over the parameters")
+    if parity["rounding_loss_error"] is not None:
+        lines.append(
+            f"    PyTorch's own bf16 on the CPU differs by {parity['rounding_loss_error']:.2e}: "
+            "this training amplifies rounding; the limit is twice that"
         )
     if worst is not None:
         error = "not finite" if worst["norm_error"] is None else f"{worst['norm_error']:.2e}"
@@ -54,6 +65,10 @@ def _parity(precision: str, parity: Summary) -> list[str]:
             f"(limit {parity['gradient_limit']:g}): {worst['name']}"
         )
     return lines + [f"    {fault}" for fault in parity["faults"]]
+
+
+def _loss(curve: Sequence[float | None]) -> str:
+    return "not finite" if curve[-1] is None else f"{curve[-1]:.4f}"
 
 
 def step_text(step: Summary) -> list[str]:
@@ -65,7 +80,7 @@ def step_text(step: Summary) -> list[str]:
         f"HBM {format_bytes(step['hbm_peak_bytes'])}"
     )
     lines = [
-        f"3. Step {step['index']} on one NeuronCore: {format_seconds(step['step_s'])}",
+        f"3. {_which(step)} on one NeuronCore: {format_seconds(step['step_s'])}",
         f"  {step['launches']} kernel launches, {step['instructions']:,} instructions, "
         f"{format_seconds(step['launch_s'])} of it starting kernels",
         f"  MFU {step['mfu_fraction']:.2%}, HFU {step['hfu_fraction']:.2%} "
@@ -74,6 +89,7 @@ def step_text(step: Summary) -> list[str]:
         "  engines busy: " + _seconds(step["engine_busy_s"]),
         f"  peaks: {peaks}",
         f"  on the host: {sum(row['count'] for row in host)} operators"
+        + (", not timed" if host else "")
         + (f", {step['host_flops_fraction']:.2%} of the FLOP" if host else ""),
         *(f"    {row['op']} x{row['count']} at {row['where']}: {row['reason']}" for row in host),
         "  top kernels:",
@@ -81,6 +97,10 @@ def step_text(step: Summary) -> list[str]:
     for row in step["top_kernels"][:_TOP_KERNELS]:
         lines.append(f"    {format_seconds(row['time_s']):>10}  {row['kernel']}: {row['function']}")
     return lines
+
+
+def _which(step: Summary) -> str:
+    return "All launches" if step["index"] is None else f"Step {step['index']}"
 
 
 def _seconds(times: Mapping[str, float]) -> str:

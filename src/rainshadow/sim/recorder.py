@@ -10,7 +10,8 @@ import linecache
 import sys
 import threading
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -493,15 +494,15 @@ def user_line(traceback: TracebackType | None) -> SourceLine | None:
     return found
 
 
-class activate:  # noqa: N801 - a context manager reads as a verb
-    """Make a recorder the active one while a kernel runs."""
+@contextmanager
+def activate(recorder: Recorder) -> Iterator[Recorder]:
+    """Make a recorder the active one while a kernel runs.
 
-    def __init__(self, recorder: Recorder) -> None:
-        self.recorder = recorder
-
-    def __enter__(self) -> Recorder:
-        _ACTIVE.stack.append(self.recorder)
-        return self.recorder
-
-    def __exit__(self, *_: object) -> None:
+    Overflow and NaN are values to an engine, not events: NumPy warns of none.
+    """
+    _ACTIVE.stack.append(recorder)
+    try:
+        with np.errstate(all="ignore"):
+            yield recorder
+    finally:
         _ACTIVE.stack.pop()

@@ -101,7 +101,7 @@ class Replay:
             buffer.storage = flat_bytes(array)
         row = 0
         try:
-            with self._memory.lock:
+            with self._memory.lock, np.errstate(all="ignore"):
                 for execute, instr in self._steps:
                     execute(instr)
                     row += 1

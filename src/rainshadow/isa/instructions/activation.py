@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from rainshadow.errors import NkiValidationError
 from rainshadow.isa import rules, values
 from rainshadow.isa.access import AccessPattern
@@ -77,8 +75,7 @@ class Activation(Instruction):
         inner = data * values.column_f32(self.scale, data.ndim)
         if self.bias is not None:
             inner = inner + values.column_f32(self.bias, data.ndim)
-        with np.errstate(all="ignore"):
-            result = self.op.function(inner)
+        result = self.op.function(inner)
         values.write(self.dst, result)
         self.reduce(result)
 

@@ -41,8 +41,7 @@ class Reciprocal(Instruction):
         rules.require_same_elements(self.opcode, dst=self.dst, data=self.data)
 
     def meaning(self) -> None:
-        with np.errstate(divide="ignore"):
-            values.write(self.dst, np.reciprocal(values.read_f32(self.data)))
+        values.write(self.dst, np.reciprocal(values.read_f32(self.data)))
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
