@@ -87,6 +87,12 @@ def test_extends_itself_or_nothing_is_an_error(tmp_path, parent):
         load_chip(write(tmp_path, f'extends = "{parent}"\n'))
 
 
+@pytest.mark.parametrize("parent", ['["trainium2"]', "{ name = 'trainium2' }", "7"])
+def test_extends_something_that_is_no_name_is_an_error(tmp_path, parent):
+    with pytest.raises(InputError, match="is not a name"):
+        load_chip(write(tmp_path, f"extends = {parent}\n"))
+
+
 def test_shipped_trainium_3_inherits_what_it_does_not_state_from_trainium_2():
     new, old = load_chip("trainium3"), load_chip("trainium2")
     assert new.core.psum == old.core.psum

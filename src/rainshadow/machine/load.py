@@ -75,10 +75,12 @@ def _merged(kind: str, name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     parent = raw.pop("extends", None)
     if parent is None:
         return raw
-    if _is_path(str(parent)):
+    if not isinstance(parent, str):
+        raise MachineDataError([f"{_label(kind, name)}: extends: {parent!r} is not a name"])
+    if _is_path(parent):
         parent = str(Path(name).parent / parent)
     chain = (*seen, name)
-    if parent in chain or not (_is_path(str(parent)) or parent in _shipped(kind)):
+    if parent in chain or not (_is_path(parent) or parent in _shipped(kind)):
         raise MachineDataError([f"{_label(kind, name)}: extends: no usable file {parent!r}"])
     base = _merged(kind, parent, chain)
     # Aliases and notes name the file that they stand in, not its children.

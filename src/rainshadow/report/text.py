@@ -29,7 +29,7 @@ def port_text(summary: Summary) -> list[str]:
         lines.append("  none met")
     lines += ["", "2. Parity with the CPU in exact fp32"]
     for precision, parity in summary["parity"].items():
-        lines += _parity(precision, parity)
+        lines += _parity(precision, parity, summary["runs"][precision]["partial"])
     if summary["step"] is not None:
         lines += ["", *step_text(summary["step"])]
     elif not summary["partial"]:
@@ -39,7 +39,7 @@ def port_text(summary: Summary) -> list[str]:
     return lines
 
 
-def _parity(precision: str, parity: Summary) -> list[str]:
+def _parity(precision: str, parity: Summary, partial: bool) -> list[str]:
     verdict = parity["verdict"].upper() if parity["faults"] else parity["verdict"]
     worst = parity["gradients"][0] if parity["gradients"] else None
     loss, limit = parity["worst_loss_error"], parity["loss_limit"]
@@ -50,7 +50,8 @@ def _parity(precision: str, parity: Summary) -> list[str]:
             f"steps; last loss {_loss(parity['losses'])}, CPU {_loss(parity['reference_losses'])}"
         )
     if parity["verdict"] == "not compared":
-        lines.append("    the script never called backward(): there is no loss to compare")
+        reason = "the run ended early" if partial else "the script never called backward()"
+        lines.append(f"    {reason}: there is no loss to compare")
     if parity["losses"] and not parity["gradients"] and not parity["faults"]:
         lines.append("    gradients are not compared: there is no optimizer over the parameters")
     if parity["rounding_loss_error"] is not None:
