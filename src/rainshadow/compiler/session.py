@@ -169,7 +169,7 @@ class Session:
         self.open_steps: list[int] = []
         self._kernel_of: dict[int, KernelRecord] = {}
         self._fallback_of: dict[tuple[str, str], HostFallback] = {}
-        self._capacity = int(self.chip.hbm.capacity.value)
+        self._capacity = self.chip.core_hbm_bytes
 
     def __enter__(self) -> Session:
         _STACK.append(self)
@@ -271,7 +271,7 @@ class Session:
         if self.hbm.live_bytes + nbytes > self._capacity:
             raise CapacityError(
                 f"device tensor of {nbytes:,} bytes with {self.hbm.live_bytes:,} bytes in use",
-                allowed=f"{self._capacity:,} bytes of HBM on {self.chip.title}",
+                allowed=f"{self._capacity:,} bytes, a core's share of the HBM of {self.chip.title}",
                 fix="make the batch or the model smaller, or shard it",
             )
 

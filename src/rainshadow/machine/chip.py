@@ -160,6 +160,15 @@ class Chip:
     launch: Launch | None = None
 
     @property
+    def core_hbm_bytes(self) -> int:
+        """One core's share of the chip's HBM capacity, in bytes.
+
+        Errors: AssertionError for a chip without NeuronCores (callers check `core`).
+        """
+        assert self.core is not None, f"{self.name} has no NeuronCore"
+        return int(self.hbm.capacity.value) // int(self.core.count.value)
+
+    @property
     def core_peak_flops(self) -> float:
         """bf16 FLOP/s of one core's tensor engine: rows x columns x 2 x clock.
 

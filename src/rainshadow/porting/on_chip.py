@@ -97,11 +97,9 @@ def run_on_chip(order: Order, log: TieLog) -> RunRecord:
 
 def device_facts(session: Session) -> DeviceFacts:
     """What a script is told about the NeuronCore: one core, with its share of the chip's HBM."""
-    chip = session.chip
-    assert chip.core is not None, "a session has a NeuronCore chip"
     return DeviceFacts(
-        name=f"{chip.title} NeuronCore (simulated)",
-        memory_bytes=int(chip.hbm.capacity.value) // int(chip.core.count.value),
+        name=f"{session.chip.title} NeuronCore (simulated)",
+        memory_bytes=session.chip.core_hbm_bytes,
         live_bytes=lambda: session.hbm.live_bytes,
         peak_bytes=lambda: session.hbm.peak_bytes,
         reset_peak=session.hbm.reset_peak,

@@ -91,7 +91,7 @@ def _peaks(timeline: Timeline, chip: Chip) -> dict[str, dict[str, float]]:
     capacity = {
         "sbuf": chip.core.sbuf.usable_bytes_per_partition.value,
         "psum": chip.core.psum.bytes_per_partition.value,
-        "hbm": chip.hbm.capacity.value,
+        "hbm": chip.core_hbm_bytes,
     }
     used = timeline.trace.peak_bytes
     return {

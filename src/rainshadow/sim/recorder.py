@@ -444,7 +444,6 @@ def _source_line(frame: FrameType, line: int | None = None) -> SourceLine:
 
 
 def _memories(chip: Chip, core: NeuronCore) -> Memories:
-    share = int(chip.hbm.capacity.value) // int(core.count.value)
     return Memories(
         sbuf=Arena("sbuf", int(core.sbuf.usable_bytes_per_partition.value), _SBUF_ALIGNMENT_BYTES),
         psum=Arena(
@@ -452,7 +451,7 @@ def _memories(chip: Chip, core: NeuronCore) -> Memories:
             int(core.psum.bytes_per_partition.value),
             int(core.psum.bank_bytes_per_partition.value),
         ),
-        hbm=Arena("hbm", share, _HBM_ALIGNMENT_BYTES),
+        hbm=Arena("hbm", chip.core_hbm_bytes, _HBM_ALIGNMENT_BYTES),
     )
 
 
