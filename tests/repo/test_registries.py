@@ -87,7 +87,7 @@ def test_an_instructions_operands_and_options_are_fields_of_it(name):
 def test_nki_isa_has_the_instruction_and_its_example_is_a_call_that_binds(name):
     (cls,) = of_file(name)
     function = getattr(nisa, name)
-    assert function.__module__ == "rainshadow.nki.isa" and function.__doc__
+    assert function.__module__.startswith("rainshadow.nki.isa.") and function.__doc__
     call = ast.parse(cls.EXAMPLE, mode="eval").body
     assert isinstance(call, ast.Call) and ast.unparse(call.func) == f"nisa.{name}"
     names = {keyword.arg: None for keyword in call.keywords}

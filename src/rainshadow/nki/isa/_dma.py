@@ -1,0 +1,67 @@
+"""The DMA queues' functions: copies, transposes and sums between memories."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rainshadow.errors import NkiValidationError
+from rainshadow.isa.access import AccessPattern as NkiTensor
+from rainshadow.isa.engine import Engine
+from rainshadow.isa.instructions.dma_compute import DmaCompute
+from rainshadow.isa.instructions.dma_copy import DmaCopy
+from rainshadow.isa.instructions.dma_transpose import PERMUTATIONS, DmaTranspose
+from rainshadow.isa.operators import alu_operator
+from rainshadow.nki.constants import (
+    dge_mode,
+    oob_mode,
+)
+from rainshadow.nki.isa._issue import issue, trigger_of
+
+
+def dma_copy(
+    dst: NkiTensor,
+    src: NkiTensor,
+    priority: Any = None,
+    oob_mode: oob_mode = oob_mode.error,
+    dge_mode: dge_mode = dge_mode.unknown,
+    engine: Engine = Engine.unknown,
+    name: str | None = None,
+) -> None:
+    """dst = src by DMA. oob_mode skip leaves out what a dynamic index would move from outside."""
+    skip = oob_mode.name == "skip"
+    if skip and any(view.offset_from is not None and not view.is_inside() for view in (dst, src)):
+        return
+    issue(DmaCopy(dst, src, trigger_of(engine, dge_mode), skip))
+
+
+def dma_transpose(
+    dst: NkiTensor,
+    src: NkiTensor,
+    axes: Any = None,
+    priority: Any = None,
+    dge_mode: dge_mode = dge_mode.unknown,
+    oob_mode: oob_mode = oob_mode.error,
+    name: str | None = None,
+) -> None:
+    """dst = src with first and last axes exchanged."""
+    order = PERMUTATIONS.get(len(src.shape))
+    if axes is not None and order is not None and tuple(axes) != order:
+        raise NkiValidationError(f"dma_transpose: axes {tuple(axes)}", allowed=f"{order}")
+    issue(DmaTranspose(dst, src, trigger_of(Engine.unknown, dge_mode)))
+
+
+def dma_compute(
+    dst: NkiTensor,
+    srcs: Any,
+    reduce_op: Any,
+    scales: Any = None,
+    unique_indices: bool = True,
+    oob_mode: oob_mode = oob_mode.error,
+    name: str | None = None,
+) -> None:
+    """dst = sum of srcs."""
+    if alu_operator(reduce_op).name != "add":
+        raise NkiValidationError("dma_compute: reduce_op", allowed="nl.add")
+    if scales is not None and any(scale != 1.0 for scale in scales):
+        raise NkiValidationError(f"dma_compute: scales {scales}", allowed="1.0 for every source")
+    issue(DmaCompute(dst, tuple(srcs), len(srcs)))

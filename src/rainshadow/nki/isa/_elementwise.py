@@ -1,0 +1,236 @@
+"""Functions that compute each element on its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rainshadow.errors import NkiValidationError
+from rainshadow.isa.access import AccessPattern as NkiTensor
+from rainshadow.isa.engine import Engine
+from rainshadow.isa.instructions.activation import Activation
+from rainshadow.isa.instructions.affine_select import AffineSelect
+from rainshadow.isa.instructions.iota import Iota
+from rainshadow.isa.instructions.memset import Memset
+from rainshadow.isa.instructions.range_select import FP32_MIN, RangeSelect
+from rainshadow.isa.instructions.reciprocal import Reciprocal
+from rainshadow.isa.instructions.scalar_tensor_tensor import ScalarTensorTensor
+from rainshadow.isa.instructions.select_reduce import SelectReduce
+from rainshadow.isa.instructions.tensor_copy import TensorCopy
+from rainshadow.isa.instructions.tensor_copy_predicated import TensorCopyPredicated
+from rainshadow.isa.instructions.tensor_scalar import TensorScalar
+from rainshadow.isa.instructions.tensor_tensor import TensorTensor
+from rainshadow.isa.operators import ALU_OPERATORS, activation_function, alu_operator
+from rainshadow.nki.constants import (
+    reduce_cmd,
+)
+from rainshadow.nki.isa._issue import engine_or, issue
+from rainshadow.sim.recorder import active_recorder
+
+
+def tensor_copy(
+    dst: NkiTensor, src: NkiTensor, engine: Engine = Engine.unknown, name: str | None = None
+) -> None:
+    """dst = src on VectorE unless another engine is named."""
+    issue(TensorCopy(dst, src, engine_or(engine, Engine.vector)))
+
+
+def memset(
+    dst: NkiTensor, value: Any, engine: Engine = Engine.unknown, name: str | None = None
+) -> None:
+    """dst = value."""
+    issue(Memset(dst, value, engine_or(engine, Engine.vector)))
+
+
+def tensor_tensor(
+    dst: NkiTensor,
+    data1: NkiTensor,
+    data2: NkiTensor,
+    op: Any,
+    engine: Engine = Engine.unknown,
+    name: str | None = None,
+) -> None:
+    """dst = data1 op data2."""
+    issue(TensorTensor(dst, data1, data2, alu_operator(op), engine_or(engine, Engine.vector)))
+
+
+def tensor_scalar(
+    dst: NkiTensor,
+    data: NkiTensor,
+    op0: Any,
+    operand0: Any,
+    reverse0: bool = False,
+    op1: Any = None,
+    operand1: Any = None,
+    reverse1: bool = False,
+    engine: Engine = Engine.unknown,
+    name: str | None = None,
+) -> None:
+    """dst = (data op0 operand0) op1 operand1."""
+    second = None if op1 is None else alu_operator(op1)
+    issue(
+        TensorScalar(
+            dst, data, alu_operator(op0), operand0, reverse0, second, operand1, reverse1,
+            engine_or(engine, Engine.vector),
+        )
+    )  # fmt: skip
+
+
+def scalar_tensor_tensor(
+    dst: NkiTensor,
+    data: NkiTensor,
+    op0: Any,
+    operand0: Any,
+    op1: Any,
+    operand1: NkiTensor,
+    reverse0: bool = False,
+    reverse1: bool = False,
+    name: str | None = None,
+) -> None:
+    """dst = (data op0 operand0) op1 operand1, operand1 a tensor."""
+    issue(
+        ScalarTensorTensor(
+            dst, data, alu_operator(op0), operand0, alu_operator(op1), operand1, reverse0, reverse1
+        )
+    )
+
+
+def reciprocal(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> None:
+    """dst = 1 / data."""
+    issue(Reciprocal(dst, data))
+
+
+def activation(
+    dst: NkiTensor,
+    op: Any,
+    data: NkiTensor,
+    bias: Any = None,
+    scale: Any = 1.0,
+    reduce_op: Any = None,
+    reduce_res: NkiTensor | None = None,
+    reduce_cmd: reduce_cmd = reduce_cmd.idle,
+    name: str | None = None,
+) -> None:
+    """dst = op(data * scale + bias); reduce_res = the sums that reduce_cmd has gathered."""
+    if reduce_op is not None and alu_operator(reduce_op).name != "add":
+        raise NkiValidationError("activation: reduce_op", allowed="nl.add")
+    registers = active_recorder().scalar_accumulator
+    registers.used = registers.used or reduce_cmd.name != "idle"
+    if reduce_res is not None and not registers.used:
+        raise NkiValidationError(
+            "activation: reduce_res reads ScalarE's registers, which nothing has set",
+            allowed="reduce_cmd reset_reduce, or an earlier instruction that reduces",
+            fix="add reduce_cmd=nisa.reduce_cmd.reset_reduce",
+        )
+    issue(
+        Activation(
+            dst, activation_function(op), data, registers, bias, scale, reduce_res, reduce_cmd.name
+        )
+    )
+
+
+def activation_reduce(
+    dst: NkiTensor,
+    op: Any,
+    data: NkiTensor,
+    reduce_op: Any,
+    reduce_res: NkiTensor,
+    bias: Any = None,
+    scale: Any = 1.0,
+    name: str | None = None,
+) -> None:
+    """activation with its sum along the free axes."""
+    activation(dst, op, data, bias, scale, reduce_op, reduce_res, reduce_cmd.reset_reduce)
+
+
+def iota(
+    dst: NkiTensor,
+    pattern: Any,
+    offset: int = 0,
+    channel_multiplier: int = 0,
+    name: str | None = None,
+) -> None:
+    """dst[p, i] = offset + p * channel_multiplier + pattern(i)."""
+    issue(Iota(dst, _pattern(pattern), offset, channel_multiplier))
+
+
+def _pattern(pattern: Any) -> tuple[tuple[int, int], ...]:
+    return tuple((int(step), int(count)) for step, count in pattern)
+
+
+def affine_select(
+    dst: NkiTensor,
+    pattern: Any,
+    channel_multiplier: int,
+    on_true_tile: NkiTensor,
+    on_false_value: float,
+    cmp_op: Any = ALU_OPERATORS["equal"],
+    offset: int = 0,
+    name: str | None = None,
+) -> None:
+    """dst = on_true_tile where cmp_op(offset + p * channel_multiplier + pattern, 0)."""
+    operator = cmp_op if cmp_op is ALU_OPERATORS["equal"] else alu_operator(cmp_op)
+    issue(
+        AffineSelect(
+            dst, _pattern(pattern), channel_multiplier, on_true_tile, on_false_value, operator,
+            offset,
+        )
+    )  # fmt: skip
+
+
+def tensor_copy_predicated(
+    dst: NkiTensor,
+    src: Any,
+    predicate: NkiTensor,
+    reverse_pred: bool = False,
+    name: str | None = None,
+) -> None:
+    """dst = src where predicate."""
+    issue(TensorCopyPredicated(dst, src, predicate, reverse_pred))
+
+
+def select_reduce(
+    dst: NkiTensor,
+    predicate: NkiTensor,
+    on_true: NkiTensor,
+    on_false: Any,
+    reduce_res: NkiTensor | None = None,
+    reduce_cmd: reduce_cmd = reduce_cmd.idle,
+    reduce_op: Any = "maximum",
+    reverse_pred: bool = False,
+    name: str | None = None,
+) -> None:
+    """dst = on_true where predicate, else on_false; reduce_res = row maximum."""
+    if alu_operator(reduce_op).name != "maximum":
+        raise NkiValidationError("select_reduce: reduce_op", allowed="nl.maximum")
+    issue(
+        SelectReduce(
+            dst, predicate, on_true, on_false, active_recorder().vector_accumulator, reduce_res,
+            reduce_cmd.name, reverse_pred,
+        )
+    )  # fmt: skip
+
+
+def range_select(
+    dst: NkiTensor,
+    on_true_tile: NkiTensor,
+    comp_op0: Any,
+    comp_op1: Any,
+    bound0: NkiTensor,
+    bound1: NkiTensor,
+    reduce_cmd: reduce_cmd = reduce_cmd.reset_reduce,
+    reduce_res: NkiTensor | None = None,
+    reduce_op: Any = "maximum",
+    range_start: int = 0,
+    on_false_value: float = FP32_MIN,
+    name: str | None = None,
+) -> None:
+    """dst = on_true_tile where both comparisons of the column index hold, else FP32_MIN."""
+    if alu_operator(reduce_op).name != "maximum":
+        raise NkiValidationError("range_select: reduce_op", allowed="nl.maximum")
+    issue(
+        RangeSelect(
+            dst, on_true_tile, alu_operator(comp_op0), alu_operator(comp_op1), bound0, bound1,
+            active_recorder().vector_accumulator, reduce_res, reduce_cmd.name, range_start,
+            on_false_value,
+        )
+    )  # fmt: skip
