@@ -380,8 +380,42 @@ def test_a_tile_lies_where_the_kernel_puts_it_and_others_go_round_it():
     with core() as recorder:
         mine = nl.ndarray((32, 16), nl.float32, address=(64, 128))
         assert mine.box() == (64, 96, 128, 192)
-        assert recorder.memories.sbuf.claimed == [(128, 192)]
-        assert recorder.memories.sbuf.allocate(256, "another") >= 192
+        nisa.memset(mine, 1.0)
+        other = sbuf(32, 128)
+        nisa.memset(other, 2.0)
+    trace = recorder.trace()
+    assert sorted(trace.ranges[:, 3:5].tolist()) == [[128, 192], [192, 704]]
+    assert trace.peak_bytes["sbuf"] == 64 + 512
+
+
+def test_tiles_at_overlapping_addresses_share_their_bytes():
+    with core():
+        whole = nl.ndarray((128, 8), nl.float32, address=(0, 64))
+        part = nl.ndarray((32, 2, 2), nl.float32, address=(32, 72))
+        nisa.memset(whole, 1.0)
+        nisa.memset(part[:, 1], 2.0)
+        expected = np.ones((128, 8), np.float32)
+        expected[32:64, 4:6] = 2.0
+        assert (whole.array == expected).all() and (part.array[:, 0] == 1.0).all()
+
+
+def test_an_address_is_free_for_others_while_no_tile_there_is_in_use():
+    with core() as recorder:
+        capacity = recorder.memories.sbuf.capacity_bytes
+        early = nl.ndarray((128, capacity // 4), nl.float32, address=(0, 0))
+        nisa.memset(early, 1.0)
+        late = sbuf(128, capacity // 4)
+        nisa.memset(late, 1.0)
+    assert recorder.trace().peak_bytes["sbuf"] >= capacity
+    with core() as recorder:
+        early = nl.ndarray((128, capacity // 4), nl.float32, address=(0, 0))
+        nisa.memset(early, 1.0)
+        late = sbuf(128, 1)
+        nisa.tensor_copy(late, early[:, :1])
+        nisa.tensor_copy(early[:, :1], late)
+        nisa.tensor_copy(late, early[:, :1])
+    with pytest.raises(CapacityError, match="at addresses the kernel gives"):
+        recorder.trace()
 
 
 @pytest.mark.parametrize("address", [(100, 0), (0, 229_370), (-1, 0)])

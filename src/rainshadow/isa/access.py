@@ -194,14 +194,19 @@ class AccessPattern:
             storage = self.buffer_.storage
             assert storage is not None, "this run simulates time only: there are no data to read"
             item = self.itemsize
+            offset, strides = self.offset * item, [stride * item for stride in self.strides]
+            if self.buffer_.partition_bytes:
+                offset, *strides = [self._in_shared_storage(n) for n in (offset, *strides)]
             self._array = np.ndarray(
-                self.shape,
-                dtypes.numpy_dtype(self.dtype),
-                storage,
-                self.offset * item,
-                tuple([stride * item for stride in self.strides]),
+                self.shape, dtypes.numpy_dtype(self.dtype), storage, offset, tuple(strides)
             )
         return self._array
+
+    def _in_shared_storage(self, distance: int) -> int:
+        """A distance in bytes, whose partitions lie further apart in storage than the tile's."""
+        partitions, within = divmod(abs(distance), self.buffer_.size_bytes)
+        there = partitions * self.buffer_.partition_bytes + within
+        return there if distance >= 0 else -there
 
     def forget(self) -> None:
         """Make the views of the elements anew: the buffer's storage has changed."""

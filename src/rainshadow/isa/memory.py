@@ -34,9 +34,12 @@ class Buffer:
     """One allocation.
 
     space: where it lives.  shape: as allocated, partition axis first for SBUF and PSUM.
-    address: first byte within HBM; 0 on chip, where placement adds it when the kernel is over.
+    address: first byte within HBM; on chip what the kernel gives, else 0, to which placement adds
+    its choice when the kernel is over.
     size_bytes: bytes per partition (SBUF, PSUM) or in all (HBM).
     storage: flat uint8 array holding the elements, or None when only time is simulated.
+    partition_bytes: in `storage`, from one partition to the next; 0 where these are size_bytes
+    apart, as they are unless tiles share the storage.
     ordinal: number of an on-chip tensor whose address is given out later, else -1.
     release: called with the buffer when nothing refers to it any more.
     """
@@ -48,6 +51,7 @@ class Buffer:
         "name",
         "on_chip",
         "ordinal",
+        "partition_bytes",
         "partitions",
         "release",
         "shape",
@@ -76,6 +80,7 @@ class Buffer:
         self.storage = storage
         self.name = name
         self.ordinal = -1
+        self.partition_bytes = 0
         self.release: Callable[[Buffer], None] | None = None
         self.on_chip = space.on_chip
         self.partitions = shape[0] if self.on_chip else 1

@@ -13,7 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rainshadow.errors import CapacityError
-from rainshadow.isa.memory import Buffer
+from rainshadow.isa.memory import Space
+
+#: (first, end) of a stretch of bytes, or of rows.
+Stretch = tuple[int, int]
 
 
 @dataclass(slots=True)
@@ -32,43 +35,28 @@ class Arena:
         self.name = name
         self.capacity_bytes = capacity_bytes // granule_bytes * granule_bytes
         self.granule_bytes = granule_bytes
-        #: (first, end) bytes of the tiles whose addresses the kernel gives, joined and in order.
-        self.claimed: list[tuple[int, int]] = []
+        #: Bytes of the tiles whose addresses the kernel gives; placement goes round them.
+        self.claimed_bytes = 0
         self.clear()
 
     def clear(self) -> None:
         """Everything is free, and the peak forgotten."""
         self.used_bytes = 0
         self.peak_bytes = 0
-        self._free: list[tuple[int, int]] = [(0, self.capacity_bytes)]
+        self._free: list[Stretch] = [(0, self.capacity_bytes)]
         self._cursor = 0
         self._live: dict[int, _Live] = {}
-
-    def claim(self, first: int, end: int) -> None:
-        """Keep what `allocate` gives out away from these bytes, for the whole kernel."""
-        kept = [claim for claim in self.claimed if claim[1] < first or claim[0] > end]
-        joined = [claim for claim in self.claimed if not (claim[1] < first or claim[0] > end)]
-        first = min([first, *(claim[0] for claim in joined)])
-        end = max([end, *(claim[1] for claim in joined)])
-        self.claimed = sorted([*kept, (first, end)])
-
-    @property
-    def claimed_bytes(self) -> int:
-        """Bytes of the tiles whose addresses the kernel gives."""
-        return sum(end - first for first, end in self.claimed)
 
     def rounded(self, size_bytes: int) -> int:
         """`size_bytes` in whole granules."""
         return -(-max(size_bytes, 1) // self.granule_bytes) * self.granule_bytes
 
-    def allocate(self, size_bytes: int, label: str, avoid: Sequence[tuple[int, int]] = ()) -> int:
+    def allocate(self, size_bytes: int, label: str, avoid: Sequence[Stretch] = ()) -> int:
         """First byte of a free stretch of `size_bytes` that meets none of `avoid`.
 
         avoid: (first, end) byte of stretches that others will need, in order and disjoint.
         """
         size = self.rounded(size_bytes)
-        if self.claimed:
-            avoid = merged([*avoid, *self.claimed])
         for index in self._from_cursor():
             for start, end in _outside(self._free[index], avoid):
                 at = max(start, self._cursor) if start <= self._cursor < end else start
@@ -80,7 +68,7 @@ class Arena:
                 self._cursor = (at + size) % self.capacity_bytes
                 self._hold(at, size, label)
                 return at
-        raise self._full(size, label)
+        raise self._full(size, label, avoid)
 
     def reserve(self, at: int, size_bytes: int, label: str) -> None:
         """Take the stretch that starts at `at`, which must be free."""
@@ -124,22 +112,24 @@ class Arena:
             start = self._free.pop(index)[0]
         self._free.insert(index, (start, end))
 
-    def _full(self, size: int, label: str) -> CapacityError:
+    def _full(self, size: int, label: str, avoid: Sequence[Stretch]) -> CapacityError:
         largest = sorted(self._live.values(), key=lambda live: -live.size_bytes)[:8]
         listing = "; ".join(f"{live.label} {live.size_bytes} B" for live in largest)
-        hole = max((end - start for start, end in self._free), default=0)
+        holes = (hole for free in self._free for hole in _outside(free, avoid))
+        largest_hole = max((end - start for start, end in holes), default=0)
+        given = f", {self.claimed_bytes} at addresses the kernel gives" if avoid else ""
         unit = "B per partition" if self.name != "hbm" else "B"
         return CapacityError(
-            f"{label} needs {size} {unit} of {self.name}; {self.used_bytes} are in use and the "
-            f"largest free stretch is {hole}. Live: {listing or 'nothing'}",
+            f"{label} needs {size} {unit} of {self.name}; {self.used_bytes} are in use{given} and "
+            f"the largest free stretch is {largest_hole}. Live: {listing or 'nothing'}",
             allowed=f"{self.capacity_bytes} {unit}",
             fix="use smaller tiles, or let tiles go out of scope before allocating more",
         )
 
 
-def merged(stretches: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def merged(stretches: Iterable[Stretch]) -> list[Stretch]:
     """In order of address, overlapping and touching ones joined."""
-    result: list[tuple[int, int]] = []
+    result: list[Stretch] = []
     for start, end in sorted(set(stretches)):
         if result and start <= result[-1][1]:
             result[-1] = (result[-1][0], max(end, result[-1][1]))
@@ -148,9 +138,7 @@ def merged(stretches: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return result
 
 
-def _outside(
-    stretch: tuple[int, int], avoid: Sequence[tuple[int, int]]
-) -> Iterator[tuple[int, int]]:
+def _outside(stretch: Stretch, avoid: Sequence[Stretch]) -> Iterator[Stretch]:
     """What is left of `stretch` without the stretches of `avoid`."""
     start, end = stretch
     for first, after in avoid:
@@ -173,12 +161,21 @@ class Memories:
     psum: Arena
     hbm: Arena
 
-    def arena_of(self, buffer: Buffer) -> Arena:
-        if buffer.space.value == "sbuf":
+    def arena(self, space: Space) -> Arena:
+        """The address space that tensors of a memory space lie in."""
+        if space is Space.sbuf:
             return self.sbuf
-        return self.psum if buffer.space.value == "psum" else self.hbm
+        return self.psum if space is Space.psum else self.hbm
 
     def peaks(self) -> dict[str, int]:
-        """Peak bytes: per partition for sbuf and psum, in all for hbm."""
-        arenas = (self.sbuf, self.psum, self.hbm)
-        return {arena.name: arena.peak_bytes + arena.claimed_bytes for arena in arenas}
+        """Peak bytes: per partition for sbuf and psum, in all for hbm.
+
+        Addresses that the kernel gives count throughout, as far as that leaves them room.
+        """
+        return {
+            arena.name: max(
+                arena.claimed_bytes,
+                min(arena.peak_bytes + arena.claimed_bytes, arena.capacity_bytes),
+            )
+            for arena in (self.sbuf, self.psum, self.hbm)
+        }

@@ -1,13 +1,14 @@
 """Places on-chip tensors by liveness: each holds its addresses from first to last access.
 
 Runs once a kernel has been recorded, so that a loop's tile is dead when its last instruction has
-run, whatever Python still refers to.
+run, whatever Python still refers to. Tiles whose addresses the kernel gives stay there, and the
+others go round them.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from rainshadow.errors import CapacityError, SourceLine
 from rainshadow.isa.memory import Space
-from rainshadow.sim.memory import Arena, Memories, merged
+from rainshadow.sim.memory import Arena, Memories, Stretch, merged
 
 Column = np.ndarray[Any, np.dtype[Any]]
 
@@ -25,12 +26,16 @@ _LARGE_SHARE = 16
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A tensor that wants `size_bytes` per partition of `space`; where: the line that made it."""
+    """A tensor that wants `size_bytes` per partition of `space`; where: the line that made it.
+
+    at: the first byte that the kernel gives it, None for a tensor that is placed here.
+    """
 
     space: Space
     size_bytes: int
     label: str
     where: SourceLine
+    at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,42 +50,59 @@ class Accesses:
     owner: Column
 
 
-def lifetimes(accesses: Accesses, num_requests: int) -> tuple[Column, Column]:
-    """First and last row that touches each request; (n, -1) for one that no row touches."""
-    rows = len(accesses.access_end)
-    counts = np.diff(accesses.access_end, prepend=0)
-    row = np.repeat(np.arange(rows), counts)
-    owner = accesses.owner[accesses.access >> 1]
-    inside = owner >= 0
-    first = np.full(num_requests, rows, dtype=np.int64)
-    last = np.full(num_requests, -1, dtype=np.int64)
-    np.minimum.at(first, owner[inside], row[inside])
-    np.maximum.at(last, owner[inside], row[inside])
-    return first, last
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """Per request: the first and last row that touch it, the first that reads it.
+
+    n rows: first and first_read are n, last is -1, where there is none.
+    """
+
+    first: Column
+    last: Column
+    first_read: Column
+
+    @staticmethod
+    def of(accesses: Accesses, num_requests: int) -> Lifetimes:
+        rows = len(accesses.access_end)
+        row = np.repeat(np.arange(rows), np.diff(accesses.access_end, prepend=0))
+        owner = accesses.owner[accesses.access >> 1]
+        inside = owner >= 0
+        reads = inside & ((accesses.access & 1) == 0)
+        first = np.full(num_requests, rows, dtype=np.int64)
+        last = np.full(num_requests, -1, dtype=np.int64)
+        first_read = first.copy()
+        np.minimum.at(first, owner[inside], row[inside])
+        np.maximum.at(last, owner[inside], row[inside])
+        np.minimum.at(first_read, owner[reads], row[reads])
+        return Lifetimes(first, last, first_read)
 
 
 def place(requests: Sequence[Request], accesses: Accesses, memories: Memories) -> Column:
     """First byte of every request within its space; 0 for one that no row touches.
 
-    Next fit in order of first use. Where that leaves no stretch long enough, once more with the
+    Next fit in order of first use, away from all addresses that the kernel gives. Where that
+    leaves no stretch long enough, away from those only while they are in use; at last with the
     large tiles placed before the others, which go round them.
     Errors: `CapacityError` with the live tensors at the first row that does not fit.
     """
-    lives = _Lives.of(accesses, len(requests))
-    try:
-        return _walk(requests, lives, memories, {})
-    except CapacityError as error:
-        memories.sbuf.clear()
-        memories.psum.clear()
+    lifetimes = Lifetimes.of(accesses, len(requests))
+    job = _Job(requests, _Lives.of(requests, lifetimes), _Given.by_space(requests, lifetimes))
+    for space, given in job.given.items():
+        memories.arena(space).claimed_bytes = given.size_bytes
+    errors: list[CapacityError] = []
+    for way in (job.apart, job.by_use, job.large_first):
         try:
-            return _walk(requests, lives, memories, _large_first(requests, lives, memories.sbuf))
-        except CapacityError:
-            raise error from None
+            return way(memories)
+        except CapacityError as error:
+            errors.append(error)
+            memories.sbuf.clear()
+            memories.psum.clear()
+    raise errors[0]
 
 
 @dataclass(frozen=True, slots=True)
 class _Lives:
-    """First and last row of each request, and the requests in the order in which they die."""
+    """First and last row of each request, and those to place in the order of birth and death."""
 
     first: list[int]
     last: list[int]
@@ -88,77 +110,173 @@ class _Lives:
     deaths: list[int]
 
     @staticmethod
-    def of(accesses: Accesses, num_requests: int) -> _Lives:
-        first, last = lifetimes(accesses, num_requests)
-        used = np.flatnonzero(last >= 0)
+    def of(requests: Sequence[Request], lifetimes: Lifetimes) -> _Lives:
+        first, last = lifetimes.first, lifetimes.last
+        free = np.array([request.at is None for request in requests], dtype=bool)
+        used = np.flatnonzero((last >= 0) & free)
         births = used[np.argsort(first[used], kind="stable")]
         deaths = used[np.argsort(last[used], kind="stable")]
         return _Lives(first.tolist(), last.tolist(), births.tolist(), deaths.tolist())
 
 
-def _walk(
-    requests: Sequence[Request], lives: _Lives, memories: Memories, fixed: dict[int, int]
-) -> Column:
-    """Addresses in order of first use; fixed: addresses of some SBUF requests, by number."""
-    address = np.zeros(len(requests), dtype=np.int64)
-    to_come = [number for number in lives.births if number in fixed]
-    births_to_come = [lives.first[number] for number in to_come]
-    dying = 0
-    for number in lives.births:
-        while lives.last[lives.deaths[dying]] < lives.first[number]:
-            dead = lives.deaths[dying]
-            _arena(memories, requests[dead]).release(int(address[dead]))
-            dying += 1
-        request = requests[number]
-        arena = _arena(memories, request)
-        if number in fixed:
-            arena.reserve(fixed[number], request.size_bytes, request.label)
-            address[number] = fixed[number]
-            continue
-        avoid: list[tuple[int, int]] = []
-        if fixed and request.space is Space.sbuf:
-            begin = bisect.bisect_left(births_to_come, lives.first[number])
-            end = bisect.bisect_right(births_to_come, lives.last[number])
-            avoid = merged(
-                (fixed[other], fixed[other] + arena.rounded(requests[other].size_bytes))
-                for other in to_come[begin:end]
-            )
-        try:
-            address[number] = arena.allocate(request.size_bytes, request.label, avoid)
-        except CapacityError as error:
-            error.where = request.where
-            raise
-    return address
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """The stretches of one space whose addresses the kernel gives.
 
-
-def _large_first(requests: Sequence[Request], lives: _Lives, sbuf: Arena) -> dict[int, int]:
-    """Addresses of the large SBUF tiles: largest first, each at the highest end that is free.
-
-    The greedy-by-size order of static memory planners; tiles that do not fit are left out.
+    always: all of them, joined and in order.  uses: stretch -> (first row, end row) of its tiles,
+    joined and in order.
     """
-    least = sbuf.capacity_bytes // _LARGE_SHARE
-    large = [
-        number
-        for number in lives.births
-        if requests[number].space is Space.sbuf and requests[number].size_bytes >= least
-    ]
-    placed: dict[int, int] = {}
-    for number in sorted(large, key=lambda n: -requests[n].size_bytes):
-        size = sbuf.rounded(requests[number].size_bytes)
-        taken = merged(
-            (at, at + sbuf.rounded(requests[other].size_bytes))
-            for other, at in placed.items()
-            if lives.first[other] <= lives.last[number] and lives.last[other] >= lives.first[number]
-        )
-        end = sbuf.capacity_bytes
-        for start, after in reversed(taken):
-            if end - after >= size:
-                break
-            end = start
-        if end >= size:
-            placed[number] = end - size
-    return placed
+
+    always: list[Stretch]
+    uses: dict[Stretch, list[Stretch]]
+
+    @staticmethod
+    def by_space(requests: Sequence[Request], lifetimes: Lifetimes) -> dict[Space, _Given]:
+        uses: dict[Space, dict[Stretch, list[Stretch]]] = {Space.sbuf: {}, Space.psum: {}}
+        for number, request in enumerate(requests):
+            first, last = int(lifetimes.first[number]), int(lifetimes.last[number])
+            if request.at is None or last < 0:
+                continue
+            if lifetimes.first_read[number] == first:
+                first = 0  # what it reads before writing, a tile at its address has left there
+            stretch = request.at, request.at + request.size_bytes
+            uses[request.space].setdefault(stretch, []).append((first, last + 1))
+        return {
+            space: _Given(merged(some), {stretch: merged(rows) for stretch, rows in some.items()})
+            for space, some in uses.items()
+        }
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(end - first for first, end in self.always)
+
+    def during(self, first: int, last: int) -> list[Stretch]:
+        """The stretches in use at some row from `first` to `last`."""
+        return merged(stretch for stretch, rows in self.uses.items() if _meets(rows, first, last))
 
 
-def _arena(memories: Memories, request: Request) -> Arena:
-    return memories.sbuf if request.space is Space.sbuf else memories.psum
+def _meets(rows: list[Stretch], first: int, last: int) -> bool:
+    """Whether one of the stretches of rows, in order and disjoint, meets [first, last]."""
+    index = bisect.bisect_right(rows, (last, last + 1)) - 1
+    return index >= 0 and rows[index][1] > first
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What there is to place, and three ways to do it.
+
+    Each returns the first byte of every request. Errors: `CapacityError`, the memories half full.
+    """
+
+    requests: Sequence[Request]
+    lives: _Lives
+    given: dict[Space, _Given]
+
+    def apart(self, memories: Memories) -> Column:
+        """Away from all given addresses, whenever they are used."""
+        return self._walk(memories, {}, lambda number: self._given(number).always)
+
+    def by_use(self, memories: Memories) -> Column:
+        """Away from given addresses that are used in the tile's lifetime."""
+        return self._walk(memories, {}, self._used_by_others)
+
+    def large_first(self, memories: Memories) -> Column:
+        """The same, round the large tiles of SBUF."""
+        return self._walk(memories, self._large(memories.sbuf), self._used_by_others)
+
+    def _given(self, number: int) -> _Given:
+        return self.given[self.requests[number].space]
+
+    def _used_by_others(self, number: int) -> list[Stretch]:
+        return self._given(number).during(self.lives.first[number], self.lives.last[number])
+
+    def _walk(
+        self,
+        memories: Memories,
+        fixed: dict[int, int],
+        given_of: Callable[[int], list[Stretch]],
+    ) -> Column:
+        """In order of first use; fixed: addresses of some SBUF requests, by number."""
+        address = np.array([request.at or 0 for request in self.requests], dtype=np.int64)
+        first, last, deaths = self.lives.first, self.lives.last, self.lives.deaths
+        coming = _Coming.of(self, fixed)
+        dying = 0
+        for number in self.lives.births:
+            while last[deaths[dying]] < first[number]:
+                dead = deaths[dying]
+                memories.arena(self.requests[dead].space).release(int(address[dead]))
+                dying += 1
+            request = self.requests[number]
+            arena = memories.arena(request.space)
+            if number in fixed:
+                arena.reserve(fixed[number], request.size_bytes, request.label)
+                address[number] = fixed[number]
+                continue
+            avoid = given_of(number)
+            if fixed and request.space is Space.sbuf:
+                avoid = merged([*avoid, *coming.between(first[number], last[number], arena)])
+            try:
+                address[number] = arena.allocate(request.size_bytes, request.label, avoid)
+            except CapacityError as error:
+                error.where = request.where
+                raise
+        return address
+
+    def _large(self, sbuf: Arena) -> dict[int, int]:
+        """Addresses of the large SBUF tiles: largest first, each at the highest end that is free.
+
+        The greedy-by-size order of static memory planners; tiles that do not fit are left out.
+        """
+        least = sbuf.capacity_bytes // _LARGE_SHARE
+        large = [
+            number
+            for number in self.lives.births
+            if self.requests[number].space is Space.sbuf
+            and self.requests[number].size_bytes >= least
+        ]
+        placed: dict[int, int] = {}
+        for number in sorted(large, key=lambda n: -self.requests[n].size_bytes):
+            size = sbuf.rounded(self.requests[number].size_bytes)
+            beside = (
+                (at, at + sbuf.rounded(self.requests[other].size_bytes))
+                for other, at in placed.items()
+                if self._meet(number, other)
+            )
+            end = sbuf.capacity_bytes
+            for start, after in reversed(merged([*self._used_by_others(number), *beside])):
+                if end - after >= size:
+                    break
+                end = min(end, start)
+            at = (end - size) // sbuf.granule_bytes * sbuf.granule_bytes
+            if at >= 0:
+                placed[number] = at
+        return placed
+
+    def _meet(self, one: int, other: int) -> bool:
+        first, last = self.lives.first, self.lives.last
+        return first[other] <= last[one] and last[other] >= first[one]
+
+
+@dataclass(frozen=True, slots=True)
+class _Coming:
+    """The requests with fixed addresses, in the order in which they are born."""
+
+    numbers: list[int]
+    births: list[int]
+    fixed: dict[int, int]
+    requests: Sequence[Request]
+
+    @staticmethod
+    def of(job: _Job, fixed: dict[int, int]) -> _Coming:
+        numbers = [number for number in job.lives.births if number in fixed]
+        births = [job.lives.first[number] for number in numbers]
+        return _Coming(numbers, births, fixed, job.requests)
+
+    def between(self, first: int, last: int, sbuf: Arena) -> list[Stretch]:
+        """Stretches of those born from row `first` to `last`."""
+        begin = bisect.bisect_left(self.births, first)
+        end = bisect.bisect_right(self.births, last)
+        return [
+            (self.fixed[n], self.fixed[n] + sbuf.rounded(self.requests[n].size_bytes))
+            for n in self.numbers[begin:end]
+        ]

@@ -41,6 +41,9 @@ _INNER_MODULES = ("rainshadow.nki", "rainshadow.sim", "rainshadow.isa")
 _SBUF_ALIGNMENT_BYTES = 32
 _HBM_ALIGNMENT_BYTES = 64
 _NAN_BYTE = 0xFF
+#: Added to a partition's bytes in this process: partitions a multiple of 4 KiB apart would fall
+#: into the same few sets of a CPU's cache.
+_PARTITION_PADDING_BYTES = 64
 _SPACE_NUMBER = {
     Space.sbuf: SPACES.index("sbuf"),
     Space.psum: SPACES.index("psum"),
@@ -102,7 +105,8 @@ class Recorder:
         self.num_barriers = 0
         self._num_shared = 0
         self._placed = 0
-        self._requests: list[tuple[Space, int, str, int]] = []
+        self._requests: list[tuple[Space, int, str, int, int | None]] = []
+        self._given_memories: dict[Space, np.ndarray[Any, Any]] = {}
         self._accumulated: WeakKeyDictionary[Buffer, set[Any]] = WeakKeyDictionary()
 
     # -- memory ------------------------------------------------------------------------------
@@ -203,12 +207,12 @@ class Recorder:
                 )
             )
         buffer.start_partition, buffer.address = partition, first_byte
-        arena = self.memories.arena_of(buffer)
-        arena.claim(first_byte, end)
+        buffer.partition_bytes = size + _PARTITION_PADDING_BYTES
+        self._number(buffer, label, first_byte)
 
     def _request(self, buffer: Buffer, label: str) -> None:
         """On-chip addresses are given out when the kernel is over (`sim.placement`)."""
-        arena = self.memories.arena_of(buffer)
+        arena = self.memories.arena(buffer.space)
         if buffer.size_bytes > arena.capacity_bytes:
             raise self._located(
                 CapacityError(
@@ -217,9 +221,12 @@ class Recorder:
                     fix="tile the free axes",
                 )
             )
+        self._number(buffer, label, None)
+
+    def _number(self, buffer: Buffer, label: str, at: int | None) -> None:
         if self.options.record:
             buffer.ordinal = len(self._requests)
-            self._requests.append((buffer.space, buffer.size_bytes, label, self._line_id()))
+            self._requests.append((buffer.space, buffer.size_bytes, label, self._line_id(), at))
         elif self.addresses is not None:
             buffer.ordinal = self._placed
             self._placed += 1
@@ -231,13 +238,27 @@ class Recorder:
             raise self._located(error) from None
 
     def _storage(self, buffer: Buffer) -> np.ndarray[Any, Any]:
+        if buffer.partition_bytes:
+            first = buffer.start_partition * buffer.partition_bytes + buffer.address
+            return self._given_memory(buffer)[first:]
         if self.kept is not None and buffer.on_chip:
             assert self.addresses is not None, "a launch is kept at known addresses"
             address = int(self.addresses[buffer.ordinal])
             return on_chip_memory(self.core).storage(buffer, address)
         size = buffer.size_bytes * buffer.partitions
         pooled = self._pool.get(size)
-        storage = pooled.pop() if pooled else np.empty(size, dtype=np.uint8)
+        return self._uninitialized(pooled.pop() if pooled else np.empty(size, dtype=np.uint8))
+
+    def _given_memory(self, buffer: Buffer) -> np.ndarray[Any, Any]:
+        """All of SBUF or PSUM, for tiles whose addresses the kernel gives: they may overlap."""
+        memory = self._given_memories.get(buffer.space)
+        if memory is None:
+            size = int(self.core.partitions.value) * buffer.partition_bytes
+            memory = self._uninitialized(np.empty(size, dtype=np.uint8))
+            self._given_memories[buffer.space] = memory
+        return memory
+
+    def _uninitialized(self, storage: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         if self.options.uninitialized == "nan":
             storage.fill(_NAN_BYTE)
         elif self.options.uninitialized == "zero":
@@ -247,7 +268,7 @@ class Recorder:
     def _release(self, buffer: Buffer) -> None:
         if not buffer.on_chip:
             self.memories.hbm.release(buffer.address)
-        elif buffer.storage is not None:
+        elif buffer.storage is not None and not buffer.partition_bytes:
             self._pool.setdefault(buffer.storage.nbytes, []).append(buffer.storage)
 
     def bind(self, array_: np.ndarray[Any, Any], name: str) -> AccessPattern:
@@ -404,13 +425,16 @@ class Recorder:
         relative = np.array(self._ranges, dtype=np.int64).reshape(-1, 8)
         owner = relative[:, 1]
         requests = [
-            Request(space, size, label, self._lines[line].source)
-            for space, size, label, line in self._requests
+            Request(space, size, label, self._lines[line].source, at)
+            for space, size, label, line, at in self._requests
         ]
         self.addresses = place(requests, Accesses(access, access_end, owner), self.memories)
         absolute = np.delete(relative, 1, axis=1)
-        on_chip = owner >= 0
-        absolute[on_chip, 3:5] += self.addresses[owner[on_chip], None]
+        # Ranges of tiles at addresses that the kernel gives are absolute already.
+        shift = np.array([0 if r.at is not None else 1 for r in requests] + [0]) * np.append(
+            self.addresses, 0
+        )
+        absolute[:, 3:5] += shift[owner, None]
         ranges, number = np.unique(absolute, axis=0, return_inverse=True)
         renumbered = number.reshape(-1)[access >> 1] * 2 + (access & 1)
         return Trace(
