@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import ml_dtypes
@@ -478,6 +479,48 @@ def test_an_index_past_the_table_is_an_error_or_left_out_if_asked():
         nisa.dma_copy(dst, table.vector_select(0, tile(index)), oob_mode=nisa.oob_mode.skip)
         np.testing.assert_array_equal(dst.array[[0, 2]], table.array[[1, 0]])
         assert (dst.array[1] == 0).all()
+
+
+def gathered(table: Any, index: Any, *free: int) -> Any:
+    """A view of the rows of `table` that the index tile picks."""
+    row = table.size // table.shape[0]
+    pattern = [
+        [row, index.size],
+        *([row // math.prod(free[: i + 1]), n] for i, n in enumerate(free)),
+    ]
+    return table.ap(pattern, vector_offset=index, indirect_dim=0)
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_dma_transpose_of_picked_rows_goes_down_the_columns_of_the_index_tile(columns):
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((300, 96)).astype(ml_dtypes.bfloat16)
+    index = rng.integers(0, 300, (128, columns)).astype(np.uint32)
+    with core():
+        dst = blank(96, 128 * columns, dtype="bfloat16")
+        nisa.dma_transpose(dst, gathered(tile(rows, Space.shared_hbm), tile(index), 96))
+        assert (dst.array == rows[index.T.reshape(-1)].T).all()
+
+
+def test_dma_transpose_of_picked_rows_of_four_axes_leaves_out_what_is_outside():
+    rows = np.arange(40 * 4 * 8).reshape(40, 1, 4, 8).astype(np.float16)
+    index = np.arange(16, dtype=np.uint32).reshape(16, 1) * 3
+    with core():
+        dst = blank(8, 1, 4, 16, dtype="float16")
+        nisa.memset(dst, -1.0)
+        src = gathered(tile(rows, Space.shared_hbm), tile(index), 1, 4, 8)
+        with pytest.raises(OutOfBoundsError, match="index 42"):
+            nisa.dma_transpose(dst, src)
+        nisa.dma_transpose(dst, src, oob_mode=nisa.oob_mode.skip)
+        expected = rows[(index[:14]).reshape(-1)].transpose(3, 1, 2, 0)
+        assert (dst.array[..., :14] == expected).all() and (dst.array[..., 14:] == -1).all()
+
+
+def test_an_index_tile_is_refused_where_rows_cannot_be_picked():
+    with core():
+        rows, index = tile(np.ones((64, 16), np.float32)), tile(np.zeros((64, 1), np.uint32))
+        with pytest.raises(NkiValidationError, match="rows of src are picked by an index tile"):
+            nisa.tensor_copy(blank(64, 16), gathered(rows, index, 16))
 
 
 def test_dma_compute_adds_its_sources_and_adds_rows_in_place():

@@ -91,6 +91,11 @@ VIOLATIONS: list[tuple[str, str, Callable[[], object], str, str]] = [
      "32 elements.*36", "equal element counts"),
     ("dma_transpose", "psum", lambda: nisa.dma_transpose(psum(8, 4), sbuf(4, 8)),
      "dst is in psum", "sbuf or"),
+    ("dma_transpose", "index tile", lambda: nisa.dma_transpose(
+        sbuf(16, 16, dtype="bfloat16"),
+        hbm(32, 16, dtype="bfloat16").ap(
+            [[16, 16], [1, 16]], vector_offset=sbuf(16, 1, dtype="int32"))),
+     "an index tile of int32", "uint32"),
     ("dma_transpose", "shape", lambda: nisa.dma_transpose(sbuf(4, 8), hbm(4, 8)),
      r"dst is \(4, 8\)", r"dst of shape \(8, 4\)"),
     ("dma_transpose", "dtypes",

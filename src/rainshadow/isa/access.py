@@ -130,7 +130,7 @@ class AccessPattern:
                 self.shape,
                 self.strides,
                 self.start_partition,
-                self.indirection is not None,
+                None if self.indirection is None else self.indirection.index.kind(),
             )
         return self._kind
 

@@ -112,7 +112,8 @@ class Instruction:
 
     Class attributes that an instruction file sets:
     opcode: the nki.isa name.  READS, WRITES: operand fields.  PARAMS: immediate fields that the
-    rules or the cost depend on.  EXAMPLE: a line of NKI.
+    rules or the cost depend on.  INDIRECT: operands whose rows an index tile may pick.
+    EXAMPLE: a line of NKI.
     Methods: check(chip) raises NkiValidationError; meaning() does the arithmetic in NumPy and is
     the definition; work(signature, chip) returns Work; flops(signature) counts useful matmul flops.
     """
@@ -122,6 +123,7 @@ class Instruction:
     READS: ClassVar[tuple[str, ...]]
     WRITES: ClassVar[tuple[str, ...]] = ("dst",)
     PARAMS: ClassVar[tuple[str, ...]] = ()
+    INDIRECT: ClassVar[tuple[str, ...]] = ()
     EXAMPLE: ClassVar[str] = ""
 
     engine: Engine

@@ -13,6 +13,7 @@ from rainshadow import dtypes
 from rainshadow.errors import NkiValidationError
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.engine import Engine
+from rainshadow.isa.instruction import Instruction
 from rainshadow.isa.memory import Space
 from rainshadow.isa.operators import AluOperator
 from rainshadow.machine import Chip
@@ -32,6 +33,18 @@ def require_tensor(opcode: str, **operands: Any) -> None:
             raise NkiValidationError(
                 f"{opcode}: {name} is {type(value).__name__}",
                 allowed="an NKI tensor (nl.ndarray, or a view of one)",
+            )
+
+
+def require_direct(instr: Instruction) -> None:
+    """Only operands of `INDIRECT` have rows that an index tile picks."""
+    for name in (*instr.READS, *instr.WRITES):
+        view = getattr(instr, name)
+        if name not in instr.INDIRECT and is_tensor(view) and view.is_indirect():
+            raise NkiValidationError(
+                f"{instr.opcode}: the rows of {name} are picked by an index tile",
+                allowed="plain operands",
+                fix="gather the rows with nisa.dma_copy first",
             )
 
 

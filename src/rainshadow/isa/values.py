@@ -57,14 +57,19 @@ def all_rows(view: AccessPattern) -> Array:
     return direct.array
 
 
-def selected_rows(view: AccessPattern, opcode: str, *, skip: bool) -> tuple[Array, Array]:
+def selected_rows(
+    view: AccessPattern, opcode: str, *, skip: bool, by_column: bool = False
+) -> tuple[Array, Array]:
     """(row numbers, which of them are inside) of an indirect view.
+
+    by_column: the index tile's columns one after another, instead of its rows.
 
     Errors: `OutOfBoundsError` for an index outside, unless `skip`.
     """
     indirection = view.indirection
     assert indirection is not None, "only indirect views pick rows"
-    rows = indirection.index.array.reshape(-1).astype(np.int64)
+    index = indirection.index.array.reshape(indirection.index.shape[0], -1)
+    rows = (index.T if by_column else index).reshape(-1).astype(np.int64)
     keep = (rows >= 0) & (rows < indirection.limit)
     if not skip and not keep.all():
         raise OutOfBoundsError(

@@ -20,6 +20,7 @@ import numpy as np
 
 from rainshadow import dtypes
 from rainshadow.errors import CapacityError, InputError, NkiValidationError, SourceLine
+from rainshadow.isa import rules
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.accumulator import Accumulator
 from rainshadow.isa.instruction import ACCESSORS, Instruction, Signature, make_signature
@@ -354,6 +355,7 @@ class Recorder:
 
     def _first_of_its_kind(self, instr: Instruction, key: Any) -> int:
         try:
+            rules.require_direct(instr)
             instr.check(self.chip)
         except NkiValidationError as error:
             raise self._located(error) from None

@@ -33,6 +33,7 @@ class DmaCompute(Instruction):
 
     opcode = "dma_compute"
     READS = ("srcs",)
+    INDIRECT = ("dst", "srcs")
     PARAMS = ("num_sources",)
     EXAMPLE = "nisa.dma_compute(dst=total, srcs=[a, b], reduce_op=nl.add)"
 

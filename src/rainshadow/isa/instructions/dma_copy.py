@@ -29,6 +29,7 @@ class DmaCopy(Instruction):
 
     opcode = "dma_copy"
     READS = ("src",)
+    INDIRECT = ("dst", "src")
     PARAMS = ("trigger", "skip_out_of_bounds")
     EXAMPLE = "nisa.dma_copy(dst=tile, src=x[0:128, 0:512])"
 

@@ -1,7 +1,8 @@
 """dst = src with its first and last axes exchanged, by the DMA engines.
 
-Source of rules: AWS Neuron docs 2.32 nki.isa.dma_transpose (permutations 10, 210, 3120); rate from
-the Trainium2 architecture guide: up to 90 % of the DMA rate from HBM, 50 % within SBUF.
+Source of rules: AWS Neuron docs 2.32 nki.isa.dma_transpose (permutations 10, 210, 3120; the
+constraints of an indirect src); rate from the Trainium2 architecture guide: up to 90 % of the DMA
+rate from HBM, 50 % within SBUF.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rainshadow.errors import NkiValidationError
-from rainshadow.isa import rules
+from rainshadow.isa import rules, values
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.costs import core_of, dma_work, hbm_s
 from rainshadow.isa.engine import Engine
@@ -20,21 +21,31 @@ from rainshadow.machine import Chip
 #: Axes of src -> their order in dst.
 PERMUTATIONS = {2: (1, 0), 3: (2, 1, 0), 4: (3, 1, 2, 0)}
 _DTYPE_BYTES = (2, 4)
+_INDEX_ROWS = range(16, 129, 16)
+_GATHERED_FREE_MAX = 128
+
+_HBM = (Space.private_hbm, Space.shared_hbm)
 
 
 @instruction
 @dataclass(slots=True)
 class DmaTranspose(Instruction):
-    """src: 2 to 4 axes in HBM or SBUF, 2- or 4-byte; dst: the permuted shape, equal dtype."""
+    """src: 2 to 4 axes in HBM or SBUF, 2- or 4-byte; dst: the permuted shape, equal dtype.
+
+    src may be rows of HBM that a uint32 index tile [P, N] picks, column after column of the tile.
+    trigger, skip_out_of_bounds: as in `DmaCopy`.
+    """
 
     opcode = "dma_transpose"
     READS = ("src",)
-    PARAMS = ("trigger",)
+    INDIRECT = ("src",)
+    PARAMS = ("trigger", "skip_out_of_bounds")
     EXAMPLE = "nisa.dma_transpose(dst=x_t, src=x[0:128, 0:128])"
 
     dst: AccessPattern
     src: AccessPattern
     trigger: Engine = Engine.gpsimd
+    skip_out_of_bounds: bool = False
     engine: Engine = Engine.dma
 
     def check(self, chip: Chip) -> None:
@@ -60,8 +71,46 @@ class DmaTranspose(Instruction):
                 allowed="equal dtypes of 2 or 4 bytes",
             )
 
+        if self.src.indirection is not None:
+            self._check_indirect(chip, self.src.indirection.index)
+
+    def _check_indirect(self, chip: Chip, index: AccessPattern) -> None:
+        src = self.src
+        rules.require_generation(f"{self.opcode} of indirect rows", chip, "gen3", "gen4")
+        rules.require_space(self.opcode, "src picked by an index tile", src, *_HBM)
+        rules.require_space(self.opcode, "the index tile", index, Space.sbuf)
+        columns = index.elements
+        faults = {
+            f"src of {src.itemsize}-byte elements": (src.itemsize == 2, "2-byte elements"),
+            f"src of shape {src.shape}": (
+                src.shape[-1] <= _GATHERED_FREE_MAX
+                and src.shape[0] % 16 == 0
+                and (src.ndim < 4 or 1 in src.shape[1:3]),
+                f"a multiple of 16 rows, at most {_GATHERED_FREE_MAX} elements on the last axis, "
+                "and with 4 axes one of the middle two of size 1",
+            ),
+            f"an index tile of {index.dtype}": (index.dtype == "uint32", "uint32"),
+            f"an index tile of shape {index.shape} for {src.shape[0]} rows": (
+                index.shape[0] in _INDEX_ROWS
+                and index.shape[0] * columns >= src.shape[0]
+                and (columns == 1 or index.shape[0] == _INDEX_ROWS[-1]),
+                "16 to 128 partitions, a multiple of 16 (128 with more than one column), and an "
+                "index for every row",
+            ),
+        }
+        for fault, (is_legal, allowed) in faults.items():
+            if not is_legal:
+                raise NkiValidationError(f"{self.opcode}: {fault}", allowed=allowed)
+
     def meaning(self) -> None:
-        self.dst.array[...] = self.src.array.transpose(PERMUTATIONS[self.src.ndim])
+        order = PERMUTATIONS[self.src.ndim]
+        if self.src.indirection is None:
+            self.dst.array[...] = self.src.array.transpose(order)
+            return
+        skip = self.skip_out_of_bounds
+        rows, keep = values.selected_rows(self.src, self.opcode, skip=skip, by_column=True)
+        rows, keep = rows[: self.src.shape[0]], keep[: self.src.shape[0]]
+        self.dst.array[..., keep] = values.all_rows(self.src)[rows[keep]].transpose(order)
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:

@@ -47,7 +47,8 @@ def dma_transpose(
     order = PERMUTATIONS.get(len(src.shape))
     if axes is not None and order is not None and tuple(axes) != order:
         raise NkiValidationError(f"dma_transpose: axes {tuple(axes)}", allowed=f"{order}")
-    issue(DmaTranspose(dst, src, trigger_of(Engine.unknown, dge_mode)))
+    skip = oob_mode.name == "skip"
+    issue(DmaTranspose(dst, src, trigger_of(Engine.unknown, dge_mode), skip))
 
 
 def dma_compute(
