@@ -125,6 +125,16 @@ def require_scalar_or_column(opcode: str, name: str, value: Any, partitions: int
         )
 
 
+def require_column(opcode: str, name: str, view: Any, partitions: int) -> None:
+    """The operand is a tensor of one element per partition."""
+    wanted = (partitions, 1)
+    require_tensor(opcode, **{name: view})
+    if (view.shape[0], view.elements) != wanted:
+        raise NkiValidationError(
+            f"{opcode}: {name} is {view.shape}", allowed=f"a column of shape {wanted}"
+        )
+
+
 def require_number(opcode: str, name: str, value: Any) -> None:
     """A number, Python's or NumPy's."""
     if not isinstance(value, int | float | np.number):
@@ -142,6 +152,28 @@ def require_integers_for_bits(opcode: str, op: AluOperator, **operands: Any) -> 
                 allowed="integer dtypes, as the operator works on bits",
                 fix="use view(dtype) to see the bits of a tensor as integers",
             )
+
+
+def require_arithmetic(opcode: str, *operators: AluOperator) -> None:
+    """Operators that work on numbers, not on bit patterns."""
+    for op in operators:
+        if op.kind == "bitvec":
+            raise NkiValidationError(
+                f"{opcode}: operator {op.name} works on bits", allowed="arithmetic operators"
+            )
+
+
+def require_representable(opcode: str, name: str, value: Any, dst: AccessPattern) -> None:
+    """A number written to an integer tensor is one of its dtype."""
+    kind = dtypes.numpy_dtype(dst.dtype)
+    if kind.kind not in "iu":
+        return
+    info = np.iinfo(kind)
+    if not (info.min <= value <= info.max and float(value).is_integer()):
+        raise NkiValidationError(
+            f"{opcode}: {name} {value} into {dst.dtype}",
+            allowed=f"integers from {info.min} to {info.max}",
+        )
 
 
 def require_not_both_psum(opcode: str, **operands: Any) -> None:

@@ -35,6 +35,8 @@ def column_f32(operand: Any, ndim: int) -> Any:
 def write(dst: AccessPattern, values: Array) -> None:
     """Store float32 results: one rounding to dst's dtype; integers round to nearest, saturate."""
     target = dst.array
+    if values.size != target.size:
+        values = np.broadcast_to(values, (target.shape[0], target.size // target.shape[0]))
     if values.shape != target.shape:
         values = values.reshape(target.shape)
     if target.dtype.kind in "iu" and values.dtype.kind == "f":

@@ -36,6 +36,7 @@ class Memset(Instruction):
         rules.require_on_chip(self.opcode, dst=self.dst)
         rules.require_no_gpsimd_psum(self.opcode, self.engine, dst=self.dst)
         rules.require_number(self.opcode, "value", self.value)
+        rules.require_representable(self.opcode, "value", self.value, self.dst)
 
     def meaning(self) -> None:
         self.dst.array[...] = self.value

@@ -57,6 +57,8 @@ class SelectReduce(Instruction):
         rules.require_same_elements(self.opcode, **operands)
         rules.require_not_both_psum(self.opcode, on_true=self.on_true, predicate=self.predicate)
         rules.require_scalar_or_column(self.opcode, "on_false", self.on_false, self.dst.shape[0])
+        if self.reduce_res is not None:
+            rules.require_column(self.opcode, "reduce_res", self.reduce_res, self.dst.shape[0])
         if self.predicate.dtype not in _PREDICATE_DTYPES:
             raise NkiValidationError(
                 f"{self.opcode}: predicate is {self.predicate.dtype}",

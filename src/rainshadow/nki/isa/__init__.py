@@ -18,6 +18,7 @@ from rainshadow.nki.constants import (
     oob_mode,
     reduce_cmd,
 )
+from rainshadow.nki.isa._arguments import checked as _checked
 from rainshadow.nki.isa._cores import (
     core_barrier,
     sendrecv,
@@ -85,3 +86,10 @@ def get_nc_version() -> nc_version:
     """Generation of the chip the kernel runs on."""
     chip = active_recorder().chip if inside_kernel() else target_chip()
     return nc_version[str(chip.generation)]
+
+
+for _name, _function in list(globals().items()):
+    if not _name.startswith("_") and getattr(_function, "__module__", "").startswith(
+        f"{__name__}._"
+    ):
+        globals()[_name] = _checked(_function)
