@@ -5,8 +5,6 @@ Source of the names: AWS Neuron docs 2.32, nki.language API reference.
 
 from __future__ import annotations
 
-import inspect
-from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -18,12 +16,13 @@ from rainshadow.isa.indices import DynamicSlice
 from rainshadow.isa.memory import Space as MemoryRegion
 from rainshadow.nki import isa
 from rainshadow.nki.kernel import target_chip
+from rainshadow.nki.objects import NKIObject
 from rainshadow.nki.ranges import affine_range, dynamic_range, sequential_range, static_range
 from rainshadow.nki.tile_functions import *  # noqa: F403 - the whole module is re-exported
 from rainshadow.nki.tile_functions import _tile
 from rainshadow.sim.recorder import active_recorder, inside_kernel
 
-__all__ = ["MemoryRegion", "NkiTensor", "affine_range", "dynamic_range", "sequential_range",
+__all__ = ["MemoryRegion", "NKIObject", "NkiTensor", "affine_range", "dynamic_range", "sequential_range",
            "static_range"]  # fmt: skip
 
 bool_ = "bool_"
@@ -34,33 +33,6 @@ float8_e4m3, float8_e4m3fn, float8_e5m2 = "float8_e4m3", "float8_e4m3fn", "float
 float8_e8m0fnu = "float8_e8m0fnu"
 float8_e5m2_x4, float8_e4m3fn_x4 = "float8_e5m2_x4", "float8_e4m3fn_x4"
 float4_e2m1fn_x4 = "float4_e2m1fn_x4"
-
-
-class _Lenient(type):
-    """Makes the objects of kernels as AWS's compiler does, which is less strict than dataclasses.
-
-    A field without a value is only missed when it is read; any class attribute can be given.
-    """
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        if not is_dataclass(cls):
-            return super().__call__(*args, **kwargs)
-        names = list(inspect.signature(cls.__init__).parameters)[1:]
-        given = {*names[: len(args)], *kwargs}
-        for field in fields(cls):
-            needed = field.default is MISSING and field.default_factory is MISSING
-            if needed and field.name in names and field.name not in given:
-                kwargs[field.name] = None
-        attributes = {key for key in kwargs if key not in names and hasattr(cls, key)}
-        later = {key: kwargs.pop(key) for key in attributes}
-        made = super().__call__(*args, **kwargs)
-        for key, value in later.items():
-            setattr(made, key, value)
-        return made
-
-
-class NKIObject(metaclass=_Lenient):
-    """Base of the objects that kernels make for themselves; plain Python here."""
 
 
 sbuf = MemoryRegion.sbuf
