@@ -22,8 +22,15 @@ from rainshadow.nki.tile_functions import *  # noqa: F403 - the whole module is 
 from rainshadow.nki.tile_functions import _tile
 from rainshadow.sim.recorder import active_recorder, inside_kernel
 
-__all__ = ["MemoryRegion", "NKIObject", "NkiTensor", "affine_range", "dynamic_range", "sequential_range",
-           "static_range"]  # fmt: skip
+__all__ = [
+    "MemoryRegion",
+    "NKIObject",
+    "NkiTensor",
+    "affine_range",
+    "dynamic_range",
+    "sequential_range",
+    "static_range",
+]
 
 bool_ = "bool_"
 int8, int16, int32 = "int8", "int16", "int32"
