@@ -17,7 +17,8 @@ from rainshadow.compiler.session import Session, SessionOptions  # noqa: E402
 # Before any backward pass: autograd asks once how many kinds of device there are.
 register_device()
 
-#: Steps of a program: value, other value, [rows, columns] kept.
+#: Steps of a program: value, other value, [rows, columns] kept. All are continuous: after two layer
+#: norms x and y differ by rounding alone, and a step that jumps at x = y would compare that.
 STEPS: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda x, y: x + y,
     "multiply": lambda x, y: x * y,
@@ -26,7 +27,7 @@ STEPS: dict[str, Callable[[Any, Any], Any]] = {
     "sigmoid": lambda x, y: torch.sigmoid(x),
     "gelu": lambda x, y: torch.nn.functional.gelu(x),
     "maximum": lambda x, y: torch.maximum(x, y),
-    "where": lambda x, y: torch.where(x > y, x, 2 * y),
+    "where": lambda x, y: torch.where(x > y, x, 2 * y - x),
     "less the mean": lambda x, y: x - x.mean(-1, keepdim=True),
     "softmax": lambda x, y: torch.softmax(x, -1),
     "layer norm": lambda x, y: torch.nn.functional.layer_norm(x, x.shape[-1:]),
