@@ -79,9 +79,9 @@ class Reader:
             return self._reference(self.references[hint], raw, key)
         if dataclasses.is_dataclass(hint):
             return self.build(typing.cast(type, hint), raw, key)
-        if not isinstance(raw, hint) or isinstance(raw, bool):
+        if not isinstance(raw, hint) or (isinstance(raw, bool) and hint is not bool):
             self.fault(key, f"expected {hint.__name__}, got {raw!r}")
-        elif isinstance(raw, int) and raw < 1:
+        elif isinstance(raw, int) and raw < 1 and hint is not bool:
             self.fault(key, f"expected 1 or more, got {raw}")
         elif key.rpartition(".")[2].startswith("sources["):
             self._known_source(raw, key)

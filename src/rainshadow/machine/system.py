@@ -12,15 +12,17 @@ from typing import Literal
 from rainshadow.machine.chip import Chip, quantity
 from rainshadow.sources import Figure
 
-AxisKind = Literal["ring", "line", "switch"]
+AxisKind = Literal["ring", "line", "switch", "mesh"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
     """One axis of the scale-up network.
 
-    kind: "ring" (torus axis), "line" or "switch" (all to all).  bandwidth: per direction and
-    neighbour ("switch": per chip into the switch).  latency: per hop.
+    kind: "ring" (torus axis), "line", "mesh" (a link to every other chip) or "switch".
+    bandwidth: per direction and neighbour ("switch": per chip into the switch; "mesh": per pair).
+    latency: per hop.  achieved: the fraction of the bandwidth that measured collectives reach.
+    reduces: the switch can sum in the network.
     """
 
     name: str
@@ -28,6 +30,8 @@ class Axis:
     kind: AxisKind
     bandwidth: Figure = quantity("B/s")
     latency: Figure = quantity("s")
+    achieved: Figure | None = quantity("count", optional=True)
+    reduces: bool = False
 
     @property
     def wraparound(self) -> bool:
@@ -37,11 +41,15 @@ class Axis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """The scale-out network. bandwidth: per chip and direction. latency: end to end."""
+    """The scale-out network. bandwidth: per chip and direction. latency: end to end.
+
+    achieved: the fraction of the bandwidth that measured collectives reach.
+    """
 
     name: str
     bandwidth: Figure = quantity("B/s")
     latency: Figure = quantity("s")
+    achieved: Figure | None = quantity("count", optional=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
