@@ -143,7 +143,8 @@ class Launch:
 class Chip:
     """One chip. peak_flops: dense, whole chip, by NKI dtype name.
 
-    achievable_matmul_fraction: best measured matmul over peak, where anyone has published one.
+    achievable_matmul_fraction, achievable_fp8_fraction: best measured bf16 or fp8 matmul over peak,
+    where anyone has published one.  family "cpu": a host, never planned on as an accelerator.
     """
 
     name: str
@@ -156,6 +157,7 @@ class Chip:
     hbm: Hbm
     tdp: Figure | None = quantity("W", optional=True)
     achievable_matmul_fraction: Figure | None = quantity("count", optional=True)
+    achievable_fp8_fraction: Figure | None = quantity("count", optional=True)
     core: NeuronCore | None = None
     launch: Launch | None = None
 
