@@ -171,3 +171,19 @@ def test_a_missing_script_lists_its_neighbours(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "train.py" in done.stderr
     assert not (tmp_path / "rainshadow-out").exists()
+
+
+def test_a_script_that_is_killed_leaves_a_partial_report(tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(
+        "import os, signal, torch\n"
+        "if torch.cuda.is_available():\n"
+        "    os.kill(os.getpid(), signal.SIGSEGV)\n"
+    )
+    done = port(tmp_path, str(script))
+    assert done.returncode == 1
+    assert "SIGSEGV" in done.stderr
+    assert "Traceback" not in done.stderr
+    folder = tmp_path / "rainshadow-out" / "killed"
+    assert "(partial)" in (folder / "report.html").read_text(encoding="utf-8")
+    assert json.loads((folder / "summary.json").read_text(encoding="utf-8"))["partial"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rainshadow import __version__
 from rainshadow.porting.parity import Parity
 from rainshadow.porting.port import ChipStep, PortResult
 from rainshadow.porting.record import RunRecord
@@ -27,7 +28,7 @@ def summarize(result: PortResult) -> dict[str, Any]:
         "arguments": list(result.arguments),
         "partial": result.partial,
         "failure": str(result.failure) if result.failure else None,
-        "versions": result.bf16.versions,
+        "versions": {"rainshadow": __version__, **result.bf16.versions},
         "wall_s": result.wall_s,
         "runs": {
             name: _run(record)

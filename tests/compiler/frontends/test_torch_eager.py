@@ -157,3 +157,23 @@ def test_a_program_that_reads_what_it_overwrote_is_found(session, monkeypatch):
     monkeypatch.undo()
     x.tanh_()
     assert x.tolist() == [7, 11]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_complex_numbers_stay_on_the_host_gradients_included(session, compiled):
+    """The chip has none: every operator with a complex operand is listed, the rest is kernels."""
+
+    def spectrum(x: torch.Tensor) -> torch.Tensor:
+        return (torch.fft.rfft(2 * x).abs() + 1).sum()
+
+    torch.manual_seed(0)
+    values = torch.randn(4, 8)
+    there = values.to("rainshadow").requires_grad_()
+    here = values.clone().requires_grad_()
+    function = torch.compile(spectrum, backend="rainshadow") if compiled else spectrum
+    function(there).backward()
+    spectrum(here).backward()
+    torch.testing.assert_close(there.grad.cpu(), here.grad)
+    assert session.launches
+    reasons = {entry.reason for entry in session.host_fallbacks}
+    assert "the chip has no complex64" in reasons

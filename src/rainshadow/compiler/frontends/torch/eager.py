@@ -19,6 +19,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from rainshadow.compiler.frontends.torch import host
 from rainshadow.compiler.frontends.torch.decompositions import decomposition_table
+from rainshadow.compiler.frontends.torch.importer import foreign_dtype
 from rainshadow.compiler.frontends.torch.optimizers import UPDATES
 from rainshadow.compiler.frontends.torch.source_lines import calling_line
 from rainshadow.compiler.frontends.torch.storage import (
@@ -128,6 +129,9 @@ def run(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _run(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     leaves, spec = tree_flatten((args, kwargs))
+    foreign = foreign_dtype(leaves)
+    if foreign is not None:
+        return host.run_operator(op, args, kwargs, foreign)
     floats = tuple(i for i, leaf in enumerate(leaves) if type(leaf) is float)
     key = (op, spec, tuple(map(_leaf_key, leaves)))
     if floats and _are_general(op, spec, leaves, floats):

@@ -9,14 +9,17 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
+from torch.utils._pytree import tree_leaves
 
 from rainshadow.compiler.frontends.torch.aten_table import RULES
 from rainshadow.compiler.frontends.torch.source_lines import node_line
 from rainshadow.compiler.graph import Graph, GraphBuilder
+from rainshadow.dtypes import is_dtype
 
 #: Overloads that become graph operators here and are not to be decomposed before.
 LOWERED = frozenset(RULES)
@@ -24,6 +27,7 @@ LOWERED = frozenset(RULES)
 _NARROWED = {"int64": "int32", "float64": "float32"}
 
 
+@cache
 def dtype_name(dtype: torch.dtype) -> str:
     """The kernel's dtype for a torch dtype."""
     name = str(dtype).removeprefix("torch.")
@@ -37,7 +41,16 @@ def unsupported(node: Node) -> str | None:
     rule = RULES.get(node.target)
     if rule is None:
         return "no lowering for this operator"
+    foreign = foreign_dtype([n.meta.get("val") for n in (node, *node.all_input_nodes)])
+    if foreign is not None:
+        return foreign
     return rule.refuses(node) if rule.refuses else None
+
+
+def foreign_dtype(values: Any) -> str | None:
+    """Why tensors can't be an engine's operands: complex numbers. None if they can."""
+    names = (dtype_name(v.dtype) for v in tree_leaves(values) if isinstance(v, torch.Tensor))
+    return next((f"the chip has no {name}" for name in names if not is_dtype(name)), None)
 
 
 def import_part(part: GraphModule, name: str, strides: Sequence[Sequence[int]]) -> Graph:
@@ -100,4 +113,4 @@ def _module_path(node: Node) -> str:
     return re.sub(r"\W+", "_", path).strip("_")
 
 
-__all__ = ["LOWERED", "dtype_name", "import_part", "unsupported"]
+__all__ = ["LOWERED", "dtype_name", "foreign_dtype", "import_part", "unsupported"]
