@@ -31,7 +31,7 @@ def gather_s(size_bytes: Any, links: Links) -> Any:
     rails = links.outer_bandwidth_bytes_per_s * links.chips_per_domain
     rate = np.where(crossing, np.minimum(rate, rails), rate)
     latency = np.where(crossing, np.maximum(latency, links.outer_latency_s), latency)
-    return size_bytes * (ranks - 1) / ranks / rate + (ranks - 1) * latency
+    return size_bytes * (ranks - 1) / ranks / np.maximum(rate, 1.0) + (ranks - 1) * latency
 
 
 def all_reduce_s(size_bytes: Any, links: Links) -> Any:

@@ -6,7 +6,9 @@ NeuronCores, whose sums pass through the chip's HBM.
 
 from __future__ import annotations
 
-from rainshadow.cluster.network import Links, all_reduce_s
+from typing import Any
+
+from rainshadow.cluster.network import Links, all_reduce_s, fastest_s, place
 from rainshadow.sources import Scenario
 
 
@@ -46,3 +48,8 @@ def exposed_s(sum_s: float, backward_s: float, scenario: Scenario) -> float:
             return 0.0
         case _:
             return max(0.0, sum_s - backward_s)
+
+
+def reduce_s(links: Links, gradient_bytes: Any, degree: Any, stride: Any) -> Any:
+    """Seconds to sum gradients over `degree` replicas, `stride` ranks apart, unsharded."""
+    return fastest_s("all_reduce", gradient_bytes, place(links, degree, stride))

@@ -1,0 +1,151 @@
+"""Knows what a chip computes in one micro-batch: FLOPs and bytes per device, forward, per stage.
+
+Counting only; how fast a chip works is `cluster.rates`. Every quantity may be an array over
+layouts. Model of a pass: matmuls at the rate their precision and shape allow, attention at its own
+rate, everything elementwise at memory speed, and a fixed time per layer for starting kernels;
+these add up, because they follow one another on the chip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rainshadow.cluster.layout import Layout, Workload
+from rainshadow.cluster.model import TransformerModel
+from rainshadow.cluster.software import Software
+
+_BF16 = 2
+#: Values of hidden size that pass through memory per token and layer between matmuls, forward,
+#: fused kernels: two norms (read, write), two residual additions (two reads, one write).
+_RESIDUAL_VALUES = 10
+#: The same for the MLP's inner width: the gate and its product; and for queries and keys: rotary.
+_GATED_VALUES, _PLAIN_VALUES, _ROTARY_VALUES = 3, 2, 2
+#: Bytes per score of attention that is not fused: scores, mask, softmax, dropout in 16 bits.
+_UNFUSED_SCORE_BYTES = 12
+#: Bytes per logit: fp32 softmax and loss, two reads and one write.
+_LOGIT_BYTES = 12
+#: Values of hidden size moved per routed copy of a token: permute, expert in and out, unpermute.
+_ROUTED_VALUES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class StageWork:
+    """Forward work of one device for one micro-batch, all layers of its stage.
+
+    linear_flops, expert_flops: matmuls that may run at low precision.  attention_flops,
+    logits_flops: that may not.  vector_bytes: elementwise traffic.  matmul_bytes: weights and
+    activations the matmuls read and write.  layers: layers of the fullest stage.
+    logits_*: of the last stage.  rows: tokens of the device, the matmuls' long side.
+    """
+
+    linear_flops: Any
+    expert_flops: Any
+    attention_flops: Any
+    vector_bytes: Any
+    expert_vector_bytes: Any
+    matmul_bytes: Any
+    expert_matmul_bytes: Any
+    logits_flops: Any
+    logits_bytes: Any
+    layers: Any
+    last_layers: Any
+    rows: Any
+    expert_rows: Any
+    narrow: Any
+
+
+def stage_layers(model: TransformerModel, layout: Layout) -> tuple[Any, Any]:
+    """(layers of the fullest stage, layers of the last stage).
+
+    Layers go to pipeline x virtual chunks; where they do not divide, the last chunk is short and
+    leaves room for the logits, as NeMo lays out Llama 405B's 126 layers.
+    """
+    total = model.layers + model.prediction_layers
+    chunks = layout.pipeline_parallel * np.asarray(layout.virtual_stages)
+    full = np.ceil(total / chunks) * layout.virtual_stages
+    last = np.maximum(total - full * (np.asarray(layout.pipeline_parallel) - 1), 0)
+    return full, np.minimum(full, last)
+
+
+def stage_work(
+    model: TransformerModel, layout: Layout, workload: Workload, software: Software
+) -> StageWork:
+    """The forward pass of one micro-batch on one device of the fullest stage."""
+    tensor = np.asarray(layout.tensor_parallel, dtype=np.float64)
+    rows = np.asarray(layout.micro_batch) * workload.sequence / np.asarray(layout.context_parallel)
+    spread = np.where(layout.sequence_parallel, tensor, 1.0)
+    full, last = stage_layers(model, layout)
+    total = model.layers + model.prediction_layers
+    moe_share = (model.moe_layers + (model.prediction_layers if model.moe else 0)) / total
+    dense_share = 1 - moe_share
+    attention = 2 * sum(i * o for _, i, o, split in model.attention_matrices if split)
+    unsplit = 2 * sum(i * o for _, i, o, split in model.attention_matrices if not split)
+    matrices = 3 if model.gated else 2
+    shared = model.moe.shared_ffn if model.moe else 0
+    mlp = 2 * matrices * model.hidden * (dense_share * model.ffn + moe_share * shared)
+    linear = rows * ((attention + mlp) / tensor + unsplit / spread)
+    layer_vector = _vector_bytes(model, dense_share * model.ffn + moe_share * shared)
+    vector = rows * (layer_vector[0] / spread + layer_vector[1] / tensor)
+    scores = model.attention_flops(workload.sequence)
+    if not software.fused_attention:
+        scores *= 2 if model.causal else 1
+        keys = workload.sequence * rows * model.heads / tensor
+        vector = vector + keys * _UNFUSED_SCORE_BYTES
+    experts = _expert_work(model, layout, rows, tensor, moe_share)
+    weights = (attention + mlp) / 2 * _BF16 / tensor
+    widths = sum(i + o for _, i, o, _ in model.attention_matrices) + matrices * (
+        model.hidden + dense_share * model.ffn + moe_share * shared
+    )
+    return StageWork(
+        linear_flops=full * linear,
+        expert_flops=full * experts[0],
+        attention_flops=full * rows * scores / tensor,
+        vector_bytes=full * vector * software.vector_traffic,
+        expert_vector_bytes=full * experts[1],
+        matmul_bytes=full * (weights + rows * widths * _BF16 / tensor),
+        expert_matmul_bytes=full * experts[2],
+        logits_flops=rows * model.logits_flops / tensor,
+        logits_bytes=rows * model.vocab * _LOGIT_BYTES / tensor,
+        layers=full,
+        last_layers=last,
+        rows=rows,
+        expert_rows=experts[3],
+        narrow=np.minimum(model.hidden, (model.ffn or model.hidden)) / tensor,
+    )
+
+
+def _vector_bytes(model: TransformerModel, inner: float) -> tuple[float, float]:
+    """Elementwise bytes per token and layer: (outside tensor-parallel regions, inside)."""
+    outside = _RESIDUAL_VALUES * model.hidden * _BF16
+    gate = _GATED_VALUES if model.gated else _PLAIN_VALUES
+    rotary = 0 if model.max_positions else _ROTARY_VALUES
+    inside = (gate * inner + rotary * model.query_width) * _BF16
+    return outside, inside
+
+
+def _expert_work(
+    model: TransformerModel, layout: Layout, rows: Any, tensor: Any, moe_share: float
+) -> tuple[Any, Any, Any, Any]:
+    """(FLOPs, elementwise bytes, matmul bytes, rows per expert) of a layer's routed experts."""
+    moe = model.moe
+    if moe is None:
+        return 0.0, 0.0, 0.0, np.asarray(rows)
+    matrices = 3 if model.gated else 2
+    routed = rows / tensor * moe.top_k
+    flops = routed * 2 * matrices * model.hidden * moe.expert_ffn
+    flops = flops + rows / tensor * 2 * model.hidden * moe.experts
+    inner = _GATED_VALUES * moe.expert_ffn if model.gated else _PLAIN_VALUES * moe.expert_ffn
+    vector = routed * (_ROUTED_VALUES * model.hidden + inner) * _BF16
+    local = local_experts(moe.experts, layout)
+    traffic = local * model.expert_parameters * _BF16
+    traffic = traffic + routed * matrices * (model.hidden + moe.expert_ffn) * _BF16
+    return moe_share * flops, moe_share * vector, moe_share * traffic, routed / local
+
+
+def local_experts(experts: int, layout: Layout) -> Any:
+    """Whole experts' worth of weights on a device; without expert parallelism TP splits them."""
+    expert = np.asarray(layout.expert_parallel, dtype=np.float64)
+    return experts / np.where(expert > 1, expert, layout.tensor_parallel)

@@ -1,0 +1,171 @@
+"""Knows what a device keeps in memory while it trains: exact sums over weights and activations.
+
+bf16 weights and gradients, fp32 master weights and two Adam moments (mixed-precision AdamW: 16 or
+18 bytes a parameter); activations after Korthikanti et al. 2022 with fused attention, gated MLPs,
+experts and pipelines. Left out: fragmentation, except for the reserve; buffers of collectives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rainshadow.cluster.compute import local_experts, stage_layers
+from rainshadow.cluster.layout import PRECISIONS, Layout, Workload
+from rainshadow.cluster.model import TransformerModel
+from rainshadow.cluster.parallelism import offload as offloading
+from rainshadow.cluster.parallelism import pipeline, recompute, zero
+from rainshadow.cluster.software import Software
+
+_BF16, _FP32 = 2, 4
+#: Adam: master weight and two moments.
+_STATE_BYTES = 12
+_FLOAT32 = PRECISIONS.index("float32")
+_FP8 = PRECISIONS.index("float8")
+#: What a framework, its context and the collectives' buffers take.
+RESERVED_BYTES = 4e9
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """Bytes of the fullest device."""
+
+    weights: Any
+    gradients: Any
+    optimizer: Any
+    activations: Any
+    logits: Any
+    gathered: Any
+    reserved: Any
+    state_crossing: Any
+
+    @property
+    def total(self) -> Any:
+        return (
+            self.weights
+            + self.gradients
+            + self.optimizer
+            + self.activations
+            + self.logits
+            + self.gathered
+            + self.reserved
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceParameters:
+    """Parameters of the fullest device before ZeRO. layer: its largest layer."""
+
+    dense: Any
+    expert: Any
+    layer: Any
+
+    @property
+    def total(self) -> Any:
+        return self.dense + self.expert
+
+
+def device_parameters(model: TransformerModel, layout: Layout) -> DeviceParameters:
+    """Weights of the first stage: its layers and the embedding, split by tensor parallelism."""
+    tensor = np.asarray(layout.tensor_parallel, dtype=np.float64)
+    layers, _ = stage_layers(model, layout)
+    count = model.layers + model.prediction_layers
+    moe_share = (count - model.dense_layers) / count if model.moe else 0.0
+    dense = (1 - moe_share) * model.dense_layer_parameters
+    dense = (dense + moe_share * model.moe_shared_parameters) / tensor
+    experts = local_experts(model.moe.experts, layout) if model.moe else np.zeros(1)
+    expert = moe_share * experts * model.expert_parameters
+    single = np.asarray(layout.pipeline_parallel) == 1
+    one_table = model.hidden * model.vocab
+    embedding = np.where(single, model.embedding_parameters, one_table) / tensor
+    return DeviceParameters(
+        dense=layers * dense + embedding + model.encoder_parameters / tensor,
+        expert=layers * expert + 0 * tensor,
+        layer=dense + expert,
+    )
+
+
+def memory_use(
+    model: TransformerModel, layout: Layout, workload: Workload, software: Software
+) -> MemoryUse:
+    """Every part of a device's memory."""
+    held = device_parameters(model, layout)
+    stage = np.asarray(layout.zero)
+    replicas = np.asarray(layout.data_parallel) * layout.context_parallel
+    shard = zero.shard_ranks(replicas, layout.shard_size)
+    expert_shard = np.maximum(1, shard * layout.tensor_parallel / layout.expert_parallel)
+    expert_shard = np.where(np.asarray(layout.expert_parallel) > 1, expert_shard, shard)
+
+    def shared(from_stage: int) -> Any:
+        """Parameters left on a device when ZeRO shares them from `from_stage` on."""
+        split = held.dense / shard + held.expert / expert_shard
+        return np.where(stage >= from_stage, split, held.total)
+
+    trained = 0.01 if workload.lora_rank else 1.0
+    fp32 = np.equal(layout.precision, _FLOAT32)
+    frozen_fp8 = bool(workload.lora_rank) & (np.asarray(layout.precision) >= _FP8)
+    weight_bytes = np.where(fp32, _FP32, np.where(frozen_fp8, 1, _BF16))
+    state = trained * shared(1) * np.where(fp32, 2 * _FP32, _STATE_BYTES)
+    on_chip, kept = offloading.on_chip_fractions(layout.offload)
+    activations, logits = _activations(model, layout, workload, software)
+    gathered = np.where(stage >= 3, 2 * held.layer * weight_bytes, 0.0)
+    gradient_bytes = np.where(fp32, _FP32, _BF16 if software.bf16_gradients else _FP32)
+    return MemoryUse(
+        weights=shared(3) * weight_bytes,
+        gradients=trained * shared(2) * gradient_bytes,
+        optimizer=state * on_chip,
+        activations=activations * kept,
+        logits=logits,
+        gathered=gathered,
+        reserved=RESERVED_BYTES,
+        state_crossing=state,
+    )
+
+
+def _activations(
+    model: TransformerModel, layout: Layout, workload: Workload, software: Software
+) -> tuple[Any, Any]:
+    """(layers' activations, logits) of the first and of the last stage: the larger each."""
+    tensor = np.asarray(layout.tensor_parallel, dtype=np.float64)
+    spread = np.where(layout.sequence_parallel, tensor, 1.0)
+    rows = np.asarray(layout.micro_batch) * workload.sequence / np.asarray(layout.context_parallel)
+    layers, _ = stage_layers(model, layout)
+    # Inputs of the norms, of the projections and of the MLP; with low precision some in 8 bits.
+    outside = 5 * model.hidden * _BF16
+    moe = model.moe
+    moe_share = model.moe_layers / model.layers
+    inner = (1 - moe_share) * model.ffn
+    routed = 0.0
+    if moe is not None:
+        inner += moe_share * moe.shared_ffn
+        width = (3 if model.gated else 2) * moe.expert_ffn + 2 * model.hidden
+        routed = moe_share * moe.top_k * width * _BF16
+    widths = model.query_width + model.kv_values_per_token + model.value_width
+    inside = (widths + (3 if model.gated else 2) * inner) * _BF16
+    scores = 0.0 if software.fused_attention else 5 * model.heads * workload.sequence
+    layer = recompute.activation_bytes(
+        layout.recompute,
+        rows * outside / spread,
+        rows * (inside + routed) / tensor,
+        rows * scores / tensor,
+        rows * model.hidden * _BF16 / spread,
+    )
+    flying = pipeline.in_flight(
+        layout.pipeline_parallel,
+        layout.virtual_stages,
+        micro_batches(layout, workload),
+        layout.schedule,
+    )
+    # While a recomputed layer runs again, all of its activations are there once.
+    again = rows * (outside / spread + (inside + routed) / tensor)
+    logits = rows * model.vocab / tensor * (_FP32 + _BF16)
+    last = np.asarray(layout.pipeline_parallel) == 1
+    return layers * layer * flying + again, np.where(last, logits, 0.0)
+
+
+def micro_batches(layout: Layout, workload: Workload) -> Any:
+    """Micro-batches of a pipeline in a step."""
+    each = np.asarray(layout.data_parallel, dtype=np.float64) * layout.micro_batch
+    return np.maximum(workload.global_batch / each, 1.0)

@@ -1,0 +1,72 @@
+"""Knows the software that ran or will run a job: what it fuses and how much of a chip it gets.
+
+data/calibration/software.toml holds one table per stack and vintage; the fitted numbers in it come
+from tools/fit_training.py and say on which points they were fitted.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from rainshadow.errors import UnknownNameError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Software:
+    """A training stack of some year.
+
+    fused_attention: scores stay on the chip.  vector_traffic: elementwise bytes over those of
+    fully fused kernels.  bf16_gradients: gradients are kept and summed in 16 bits.  efficiency:
+    matmul rate over the family's.
+    families: chip families it runs on.
+    """
+
+    name: str
+    title: str
+    year: int
+    families: tuple[str, ...]
+    fused_attention: bool = True
+    vector_traffic: float = 1.0
+    efficiency: float = 1.0
+    bf16_gradients: bool = False
+    source: str = ""
+    note: str = ""
+
+
+@cache
+def _stacks() -> dict[str, Software]:
+    text = (resources.files("rainshadow") / "data/calibration/software.toml").read_text("utf-8")
+    return {
+        name: Software(name=name, **{**raw, "families": tuple(raw["families"])})
+        for name, raw in tomllib.loads(text).items()
+    }
+
+
+def list_software() -> list[str]:
+    """Names of all stacks."""
+    return list(_stacks())
+
+
+def load_software(name: str) -> Software:
+    """A stack by name.
+
+    Errors: `UnknownNameError`.
+    """
+    if name not in _stacks():
+        raise UnknownNameError("software", name, _stacks())
+    return _stacks()[name]
+
+
+def newest_software(family: str) -> Software:
+    """The newest stack for chips of a family; what a plan assumes unless it is told otherwise.
+
+    Errors: `UnknownNameError` for a family no stack runs on.
+    """
+    fitting = [stack for stack in _stacks().values() if family in stack.families]
+    if not fitting:
+        known = sorted({family for stack in _stacks().values() for family in stack.families})
+        raise UnknownNameError("chip family with training software", family, known)
+    return max(fitting, key=lambda stack: stack.year)

@@ -1,0 +1,1 @@
+"""Published measurements, and how far Rainshadow is from each."""
