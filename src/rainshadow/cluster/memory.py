@@ -75,7 +75,7 @@ def device_parameters(model: TransformerModel, layout: Layout) -> DeviceParamete
     moe_share = (count - model.dense_layers) / count if model.moe else 0.0
     dense = (1 - moe_share) * model.dense_layer_parameters
     dense = (dense + moe_share * model.moe_shared_parameters) / tensor
-    experts = local_experts(model.moe.experts, layout) if model.moe else np.zeros(1)
+    experts = local_experts(model.moe.experts, layout) if model.moe else 0.0
     expert = moe_share * experts * model.expert_parameters
     single = np.asarray(layout.pipeline_parallel) == 1
     one_table = model.hidden * model.vocab

@@ -47,7 +47,7 @@ class TrainingMachine:
 class TrainingStep:
     """One step. step_s with low_s and high_s; possible: the degrees divide; fits: memory suffices.
 
-    chips_flops_fraction: model FLOPs over the chips' bf16 peak (MFU); notes: what to say beside
+    mfu: model FLOPs over the chips' bf16 peak.  notes: what to say beside
     the numbers.
     """
 

@@ -251,14 +251,7 @@ def step_seconds(work: StepWork, rates: Rates, layout: Layout, workload: Workloa
         layout.overlap_pipeline, work.bubble * transfers / virtual, count * transfers
     )
     data_s, data_hidden = _data_s(work, rates, layout, busy, forward)
-    optimizer = work.optimizer_bytes / rates.memory
-    crossing = offload.crossing_s(
-        layout.offload,
-        work.memory.state_crossing,
-        work.memory.activations * count,
-        rates.host_bytes_per_s,
-    )
-    optimizer = optimizer + np.maximum(crossing - busy * count, 0.0)
+    optimizer = _optimizer_s(work, rates, layout, busy)
     bubble = work.bubble * busy
     steady = count * busy + bubble + hand_over + data_s + optimizer + rates.step_s
     slowest = rates.jitter * np.sqrt(2 * np.log(np.maximum(layout.num_chips, 1)))
@@ -276,6 +269,18 @@ def step_seconds(work: StepWork, rates: Rates, layout: Layout, workload: Workloa
         jitter=steady * slowest,
         hidden=hidden + data_hidden,
     )
+
+
+def _optimizer_s(work: StepWork, rates: Rates, layout: Layout, busy_s: Any) -> Any:
+    """The optimizer's traffic, and what of the host's link compute does not hide."""
+    crossing = offload.crossing_s(
+        layout.offload,
+        work.memory.state_crossing,
+        work.memory.activations * work.micro_batches,
+        rates.host_bytes_per_s,
+    )
+    exposed = np.maximum(crossing - busy_s * work.micro_batches, 0.0)
+    return work.optimizer_bytes / rates.memory + exposed
 
 
 def _compute_passes(
