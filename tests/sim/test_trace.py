@@ -14,7 +14,7 @@ from rainshadow.nki import isa as nisa
 from rainshadow.nki import language as nl
 from rainshadow.sim.options import SimOptions
 from rainshadow.sim.timing import TimingOptions, time_trace
-from rainshadow.sim.trace import Trace
+from rainshadow.sim.trace import ARGUMENT, RETURNED, Trace
 
 
 @jit
@@ -146,3 +146,15 @@ def test_a_row_touches_the_ranges_of_its_operands_and_says_which_it_writes(trace
     spaces = [(int(trace.ranges[item >> 1, 0]), int(item & 1)) for item in mine]
     assert spaces == [(1, 1), (0, 0), (0, 0)]
     assert trace.access_end[-1] == len(trace.access)
+
+
+def test_a_trace_knows_its_tensors_and_who_made_them(trace):
+    tensors = [trace.tensor(number) for number in range(len(trace.tensors))]
+    by_name = {tensor.name: tensor for tensor in tensors}
+    tile, argument = by_name["tile"], by_name["x"]
+    assert (tile.space, tile.partitions, tile.size_bytes, tile.flags) == ("sbuf", 64, 96 * 4, 0)
+    assert tile.line.text.startswith("tile = nl.ndarray")
+    assert argument.flags == ARGUMENT and argument.line is None
+    assert [tensor.flags for tensor in tensors if tensor.flags & RETURNED] == [RETURNED]
+    first_load = trace.uses[trace.use[: trace.access_end[0]]]
+    assert [tensors[number].name for number in first_load[:, 0]] == ["tile", "x"]

@@ -40,7 +40,7 @@ class Buffer:
     storage: flat uint8 array holding the elements, or None when only time is simulated.
     partition_bytes: in `storage`, from one partition to the next; 0 where these are size_bytes
     apart, as they are unless tiles share the storage.
-    ordinal: number of an on-chip tensor whose address is given out later, else -1.
+    ordinal: number of an on-chip tensor among its core's, or below -1 of one in HBM; else -1.
     release: called with the buffer when nothing refers to it any more.
     """
 

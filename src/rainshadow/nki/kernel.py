@@ -251,7 +251,9 @@ def _execute(
     named = {name: _bind(recorder, value, name) for name, value in kwargs.items()}
     try:
         with activate(recorder):
-            return function(*bound, **named)
+            returned = function(*bound, **named)
+        recorder.note_results(returned)
+        return returned
     except RainshadowError as error:
         error.where = error.where or user_line(error.__traceback__)
         raise

@@ -33,6 +33,7 @@ class Cores:
         self._messages: dict[Any, deque[Any]] = defaultdict(deque)
         self._arrived: dict[Any, int] = defaultdict(int)
         self._shared: dict[Any, Any] = {}
+        self._num_hbm = 0
 
     # -- running -------------------------------------------------------------------------------
 
@@ -112,6 +113,11 @@ class Cores:
         if key not in self._shared:
             self._shared[key] = make()
         return self._shared[key]
+
+    def new_hbm_ordinal(self) -> int:
+        """A number for an HBM tensor that no other tensor of any core has: -2, -3, ..."""
+        self._num_hbm += 1
+        return -1 - self._num_hbm
 
     def exchange(self, rank: int, send_to: int, receive_from: int, pipe: Any, data: Any) -> Any:
         """Send `data`, and wait for what core `receive_from` sends by the same pipe."""

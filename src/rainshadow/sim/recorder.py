@@ -23,6 +23,7 @@ from rainshadow.errors import CapacityError, InputError, NkiValidationError, Sou
 from rainshadow.isa import rules
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.accumulator import Accumulator
+from rainshadow.isa.footprint import measure
 from rainshadow.isa.instruction import ACCESSORS, Instruction, Signature, make_signature
 from rainshadow.isa.memory import Buffer, Space
 from rainshadow.isa.strides import contiguous_strides
@@ -33,7 +34,8 @@ from rainshadow.sim.memory import Arena, Memories
 from rainshadow.sim.options import SimOptions
 from rainshadow.sim.placement import Accesses, Request, place
 from rainshadow.sim.replay import Step, flat_bytes, on_chip_memory
-from rainshadow.sim.trace import SPACES, Trace, TraceLine
+from rainshadow.sim.tensor_table import TensorTable, label_of
+from rainshadow.sim.trace import ARGUMENT, GIVEN, RETURNED, SPACES, Trace, TraceLine
 
 Column = np.ndarray[Any, np.dtype[Any]]
 
@@ -90,7 +92,7 @@ class Recorder:
         self._line_ids: dict[tuple[CodeType, int], int] = {}
         self._inner_codes: dict[CodeType, bool] = {}
         self._ranges: list[tuple[int, ...]] = []
-        self._range_ids: dict[tuple[int, ...], int] = {}
+        self._range_ids: dict[Any, int] = {}
         self._signature_column = array("i")
         self._line_column = array("i")
         self._access_column = array("i")
@@ -107,6 +109,7 @@ class Recorder:
         self._num_shared = 0
         self._placed = 0
         self._requests: list[tuple[Space, int, str, int, int | None]] = []
+        self._tensors = TensorTable()
         self._given_memories: dict[Space, np.ndarray[Any, Any]] = {}
         self._accumulated: WeakKeyDictionary[Buffer, set[Any]] = WeakKeyDictionary()
 
@@ -119,10 +122,12 @@ class Recorder:
         space: Space,
         name: str = "",
         address: tuple[int, int] | None = None,
+        flags: int = 0,
     ) -> AccessPattern:
         """A new tensor; partition axis first for SBUF and PSUM.
 
-        address: (first partition, first byte) that the kernel asks for on chip.
+        address: (first partition, first byte) that the kernel asks for on chip.  flags: of
+        `Trace.tensors`.
 
         Errors: `NkiValidationError` for impossible shapes, `CapacityError` when memory is full.
         """
@@ -142,11 +147,13 @@ class Recorder:
         if space.on_chip and len(extents) == 1:
             extents = (extents[0], 1)
         if space is Space.shared_hbm and self.cores.count > 1:
-            return self._shared_tensor(extents, dtype, name)
-        buffer = self._buffer(extents, dtype, space, name, address)
+            return self._shared_tensor(extents, dtype, name, flags)
+        buffer = self._buffer(extents, dtype, space, name, address, flags)
         return AccessPattern(buffer, dtype, extents, contiguous_strides(extents))
 
-    def _shared_tensor(self, extents: tuple[int, ...], dtype: str, name: str) -> AccessPattern:
+    def _shared_tensor(
+        self, extents: tuple[int, ...], dtype: str, name: str, flags: int
+    ) -> AccessPattern:
         """The n-th shared tensor of every core is one tensor.
 
         Errors: `NkiValidationError` where the cores disagree about it.
@@ -154,7 +161,7 @@ class Recorder:
         number = self._num_shared
         self._num_shared += 1
         buffer = self.cores.shared(
-            number, lambda: self._buffer(extents, dtype, Space.shared_hbm, name)
+            number, lambda: self._buffer(extents, dtype, Space.shared_hbm, name, flags=flags)
         )
         if (buffer.shape, buffer.dtype) != (extents, dtype):
             raise self._located(
@@ -164,6 +171,7 @@ class Recorder:
                     allowed="the same shared tensors in the same order on every core",
                 )
             )
+        self._note(buffer, flags, f"shared {number}")
         return AccessPattern(buffer, dtype, extents, contiguous_strides(extents))
 
     def _buffer(
@@ -173,15 +181,18 @@ class Recorder:
         space: Space,
         name: str,
         address: tuple[int, int] | None = None,
+        flags: int = 0,
     ) -> Buffer:
         buffer = Buffer(space=space, shape=extents, dtype=dtype, name=name)
-        label = name or f"{dtype}{list(extents)}"
+        label = label_of(buffer)
         if space.on_chip and address is not None:
             self._put(buffer, label, *address)
         elif space.on_chip:
             self._request(buffer, label)
         else:
             buffer.address = self._hbm_address(buffer, label)
+            buffer.ordinal = self.cores.new_hbm_ordinal()
+            self._note(buffer, flags)
         if self.with_data:
             buffer.storage = self._storage(buffer)
         if self.kept is None:
@@ -228,6 +239,7 @@ class Recorder:
         if self.options.record:
             buffer.ordinal = len(self._requests)
             self._requests.append((buffer.space, buffer.size_bytes, label, self._line_id(), at))
+            self._note(buffer, flags=0 if at is None else GIVEN)
         elif self.addresses is not None:
             buffer.ordinal = self._placed
             self._placed += 1
@@ -281,12 +293,28 @@ class Recorder:
         buffer = Buffer(space=Space.shared_hbm, shape=(flat.size // item,), dtype=dtype, name=name)
         buffer.address = self.memories.hbm.allocate(buffer.size_bytes, name)
         buffer.storage = flat if self.with_data else None
+        buffer.ordinal = self.cores.new_hbm_ordinal()
+        self._tensors.add(buffer, _SPACE_NUMBER[buffer.space], -1, ARGUMENT, f"argument {name}")
         self.arguments.append(buffer)
         return AccessPattern(buffer, dtype, tuple(array_.shape), strides)
 
     def declare(self, shape: Sequence[int], dtype: str, name: str) -> AccessPattern:
         """An HBM argument of which only the shape is known (data="none")."""
-        return self.allocate(shape, dtype, Space.shared_hbm, name)
+        return self.allocate(shape, dtype, Space.shared_hbm, name, flags=ARGUMENT)
+
+    def _note(self, buffer: Buffer, flags: int = 0, shared: str = "") -> None:
+        """Enter a tensor in the Trace's table, with the line that makes it."""
+        if self.options.record:
+            line = -1 if flags & ARGUMENT else self._line_id()
+            self._tensors.add(buffer, _SPACE_NUMBER[buffer.space], line, flags, shared)
+
+    def note_results(self, returned: Any) -> None:
+        """The kernel has returned these: tensors, or lists and tuples of them."""
+        if isinstance(returned, AccessPattern) and self.options.record:
+            self._tensors.mark(returned.buffer_, RETURNED)
+        elif isinstance(returned, list | tuple):
+            for item in returned:
+                self.note_results(item)
 
     # -- instructions ------------------------------------------------------------------------
 
@@ -365,13 +393,19 @@ class Recorder:
         return number
 
     def _range_id(self, view: AccessPattern) -> int:
-        buffer = view.buffer_
-        box = (_SPACE_NUMBER[buffer.space], buffer.ordinal, *view.box(), *view.comb())
-        number = self._range_ids.get(box)
+        """Number of the bytes that a view touches: a row of `_ranges`."""
+        buffer, picked = view.buffer_, view.indirection
+        key = (buffer.ordinal, view.offset, view.shape, view.strides, view.dtype,
+               None if picked is None else (picked.limit, picked.stride))  # fmt: skip
+        number = self._range_ids.get(key)
         if number is None:
             number = len(self._ranges)
-            self._range_ids[box] = number
-            self._ranges.append(box)
+            self._range_ids[key] = number
+            footprint, box, comb = measure(view)
+            self._ranges.append(
+                (self._tensors.footprint_id(footprint), _SPACE_NUMBER[buffer.space],
+                 buffer.ordinal, *box, *comb)
+            )  # fmt: skip
         return number
 
     def continue_accumulation(self, dst: AccessPattern) -> bool:
@@ -424,14 +458,15 @@ class Recorder:
         Errors: `CapacityError` where more tensors are live at once than SBUF or PSUM holds.
         """
         access, access_end = _column(self._access_column), _column(self._access_end_column)
-        relative = np.array(self._ranges, dtype=np.int64).reshape(-1, 8)
-        owner = relative[:, 1]
+        columns = np.array(self._ranges, dtype=np.int64).reshape(-1, 9)
+        ordinal = columns[:, 2]
+        owner = np.where(ordinal >= 0, ordinal, -1)
         requests = [
             Request(space, size, label, self._lines[line].source, at)
             for space, size, label, line, at in self._requests
         ]
         self.addresses = place(requests, Accesses(access, access_end, owner), self.memories)
-        absolute = np.delete(relative, 1, axis=1)
+        absolute = columns[:, [1, 3, 4, 5, 6, 7, 8]]
         # Ranges of tiles at addresses that the kernel gives are absolute already.
         shift = np.array([0 if r.at is not None else 1 for r in requests] + [0]) * np.append(
             self.addresses, 0
@@ -439,6 +474,8 @@ class Recorder:
         absolute[:, 3:5] += shift[owner, None]
         ranges, number = np.unique(absolute, axis=0, return_inverse=True)
         renumbered = number.reshape(-1)[access >> 1] * 2 + (access & 1)
+        tensors = self._tensors.rows(self.addresses)
+        uses = np.stack([self._tensors.indices(ordinal), columns[:, 0]], axis=1)
         return Trace(
             kernel=self.kernel,
             chip=self.chip.name,
@@ -450,6 +487,11 @@ class Recorder:
             signatures=tuple(self._signatures),
             lines=tuple(self._lines),
             peak_bytes=self.memories.peaks(),
+            tensors=tensors,
+            use=access >> 1,
+            uses=uses.astype(np.int32),
+            footprints=self._tensors.footprints(),
+            names=tuple(self._tensors.names),
         )
 
 

@@ -18,13 +18,36 @@ from typing import Any
 import numpy as np
 
 from rainshadow.errors import InputError, SourceLine
+from rainshadow.isa.footprint import WIDTH
 from rainshadow.isa.instruction import OperandKind, Signature
 
 Column = np.ndarray[Any, np.dtype[Any]]
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 #: Address spaces of `Trace.ranges`, by number.
 SPACES = ("sbuf", "psum", "hbm")
+
+#: Flags of `Trace.tensors`: at an address the kernel gives; an argument; returned by the kernel.
+GIVEN, ARGUMENT, RETURNED = 1, 2, 4
+
+
+@dataclass(frozen=True, slots=True)
+class TraceTensor:
+    """A tensor of the kernel: a row of `Trace.tensors`.
+
+    size_bytes: per partition on chip, in all in HBM.  line: where it was made, None for an
+    argument.  shared: equal on all cores that share it, "" for one core's own.
+    """
+
+    name: str
+    space: str
+    partition: int
+    partitions: int
+    address: int
+    size_bytes: int
+    flags: int
+    line: SourceLine | None
+    shared: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +67,11 @@ class Trace:
     access[access_end[i-1]:access_end[i]].  access_end: int32[n].
     ranges: int64[r, 7]: space (index into SPACES), first and end partition, first and end byte,
     and of what has regular gaps the period and the run of bytes touched in each; else 0, 0.
+    tensors: int64[t, 9], see `tensor`: space, first partition, partitions, address, size in bytes,
+    flags, line (-1 for none), name and shared key (indices into `names`).
+    use: int32[m], beside `access`, index into `uses`: int32[u, 2], tensor and footprint.
+    footprints: int64[f, 17], the exact bytes within a tensor (`isa.footprint`).
+    A Trace that joins several has no tensors.
     peak_bytes: largest use of each space (per partition for sbuf and psum).
     chip: the machine whose rules the kernel was checked against.
     """
@@ -58,6 +86,32 @@ class Trace:
     signatures: Sequence[Signature]
     lines: Sequence[TraceLine]
     peak_bytes: dict[str, int] = field(default_factory=dict)
+    tensors: Column = field(default_factory=lambda: np.zeros((0, 9), dtype=np.int64))
+    use: Column = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
+    uses: Column = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int32))
+    footprints: Column = field(default_factory=lambda: np.zeros((0, WIDTH), dtype=np.int64))
+    names: Sequence[str] = ()
+
+    def tensor(self, index: int) -> TraceTensor:
+        """A tensor by its number in `uses`."""
+        row = self.tensors[index].tolist()
+        space, partition, partitions, address, size, flags, line, name, shared = row
+        return TraceTensor(
+            name=self.names[name],
+            space=SPACES[space],
+            partition=partition,
+            partitions=partitions,
+            address=address,
+            size_bytes=size,
+            flags=flags,
+            line=self.lines[line].source if line >= 0 else None,
+            shared=self.names[shared],
+        )
+
+    @property
+    def access_row(self) -> Column:
+        """int64[m]: the row that each access belongs to."""
+        return np.repeat(np.arange(self.num_rows), np.diff(self.access_end, prepend=0))
 
     @property
     def num_rows(self) -> int:
@@ -66,7 +120,7 @@ class Trace:
     @property
     def nbytes(self) -> int:
         """Bytes of the row columns (the tables of signatures, lines and ranges not counted)."""
-        columns = (self.signature, self.line, self.access, self.access_end)
+        columns = (self.signature, self.line, self.access, self.access_end, self.use)
         return sum(column.nbytes for column in columns)
 
     @property
@@ -111,6 +165,7 @@ class Trace:
             "signatures": [asdict(signature) for signature in self.signatures],
             "lines": [asdict(line) for line in self.lines],
             "peak_bytes": self.peak_bytes,
+            "names": list(self.names),
         }
         text = json.dumps(header, sort_keys=True).encode()
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
@@ -124,6 +179,10 @@ class Trace:
                     access=self.access,
                     access_end=self.access_end,
                     ranges=self.ranges,
+                    tensors=self.tensors,
+                    use=self.use,
+                    uses=self.uses,
+                    footprints=self.footprints,
                 )
             Path(temporary).chmod(0o644)  # mkstemp makes files for their owner only
             os.replace(temporary, path)
@@ -159,6 +218,7 @@ class Trace:
                 for entry in header["lines"]
             ),
             peak_bytes=header["peak_bytes"],
+            names=tuple(header["names"]),
             **columns,
         )
 
