@@ -99,3 +99,12 @@ def test_profile_without_data_has_the_same_times(tmp_path):
     full = json.loads(run(*words, folder=tmp_path).stdout)
     none = json.loads(run(*words, "--data", "none", folder=tmp_path).stdout)
     assert full == none
+
+
+def test_check_strict_names_what_the_compiler_refuses(tmp_path):
+    kernel = tmp_path / "kernel.py"
+    kernel.write_text("import nki\n\n@nki.jit\ndef kernel(x):\n    assert {1}\n    return x\n")
+    done = run("check", "--strict", str(kernel), "--json")
+    assert done.returncode == 3
+    (finding,) = json.loads(done.stdout)["findings"]
+    assert (finding["rule"], finding["line"]) == ("value-type", 5)
