@@ -174,11 +174,8 @@ def _class(node: ast.ClassDef, scope: Scope) -> Iterator[Finding]:
 
 
 def _construct(node: ast.AST, scope: Scope) -> Iterator[Finding]:
-    if isinstance(node, ast.BinOp):
-        found = _CONSTRUCTS.get(type(node.op))
-    else:
-        found = _CONSTRUCTS.get(type(node))
-    if found is not None:
+    found = _CONSTRUCTS.get(type(node.op if isinstance(node, ast.BinOp) else node))
+    if found is not None and hasattr(node, "lineno"):
         rule, severity, what, instead = found
         yield scope.finding(node, rule, severity, f"{what} is not in the language guide", instead)
     if isinstance(node, ast.For | ast.While) and node.orelse:
