@@ -234,3 +234,11 @@ def test_ties_name_the_users_line_and_count(redirected: Redirection, log: TieLog
     (tie,) = log.ties()
     assert (tie.where.line, tie.count, tie.where.text) == (line, 3, "torch.ones(1).cuda()")
     assert copy.deepcopy(tie.from_json(tie.to_json())) == tie
+
+
+def test_moved_slices_are_dense_as_a_copy_is(redirected: Redirection) -> None:
+    whole = torch.arange(12.0).view(3, 4)
+    for moved in (whole[:, 1:].to("cuda"), whole[:, 1:].cuda(), whole[:, 1:].to(device="cuda:0")):
+        assert moved.view(-1).tolist() == [1, 2, 3, 5, 6, 7, 9, 10, 11]
+    assert whole.t().cuda().stride() == (1, 4)
+    assert whole.cuda() is whole

@@ -75,3 +75,12 @@ def test_uncommon_spellings(tmp_path: Path) -> None:
     assert len(reference.ties) > 15
     chip = run(script, tmp_path, "rainshadow", "fp32", str(tmp_path / "b.pt"))
     assert compare(chip, reference).agrees
+
+
+def test_ddp_with_one_process(tmp_path: Path) -> None:
+    script = SCRIPTS / "ddp_cuda.py"
+    reference = run(script, tmp_path, "cpu", "fp32")
+    chip = run(script, tmp_path, "rainshadow", "fp32")
+    assert compare(chip, reference).agrees
+    assert not chip.host_total, chip.host_total
+    assert "distributed" in {tie.kind for tie in chip.ties}

@@ -52,18 +52,30 @@ class CudaDeviceMode(TorchFunctionMode):
         if not torch.compiler.is_compiling():
             self._observe(func, args, kwargs)
         if func is _CUDA:
-            return args[0].to(self.target)
+            return self._moved(args[0], args[0].to(self.target))
         if func is _PIN:
             return args[0]
         if func is _IS_PINNED:
             return True
-        if func is _TO:
+        if func is _TO and (any(map(is_cuda, args)) or is_cuda(kwargs.get("device"))):
             args = tuple(self.target if is_cuda(a) else a for a in args)
+            kwargs = {k: self.target if is_cuda(v) else v for k, v in kwargs.items()}
+            return self._moved(args[0], func(*args, **kwargs))
         if "device" in kwargs and is_cuda(kwargs["device"]):
             kwargs = {**kwargs, "device": self.target}
         if kwargs.get("pin_memory"):
             kwargs = {**kwargs, "pin_memory": False}
         return func(*args, **kwargs)
+
+    def _moved(self, source: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
+        """The result of a transfer, dense as a copy between devices is.
+
+        On the CPU nothing is copied, and a slice would keep its gaps: `view` works on the one
+        and raises on the other.
+        """
+        if result is source and source.stride() != torch.empty_like(source, device="meta").stride():
+            return source.clone()
+        return result
 
     def _observe(self, func: Any, args: Any, kwargs: dict[str, Any]) -> None:
         """Note the tie, if this call is one."""

@@ -8,8 +8,6 @@ for CUDA is noted in a TieLog; what the script computes is watch.py's business.
 from __future__ import annotations
 
 import functools
-import importlib
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +16,6 @@ import torch
 import torch._dynamo  # reads functions below by name when first imported: before they change
 from torch.utils._device import DeviceContext
 
-from rainshadow.errors import NotModelled
 from rainshadow.porting import cuda_namespace
 from rainshadow.porting.cuda_namespace import DeviceFacts
 from rainshadow.porting.device_mode import CudaDeviceMode, is_cuda
@@ -27,6 +24,7 @@ from rainshadow.porting.mixed_precision import (
     install_autocast,
     install_grad_scaler,
 )
+from rainshadow.porting.one_process import install_one_process
 from rainshadow.porting.patches import Patches
 from rainshadow.porting.ties import TieLog, code_owner, user_line
 
@@ -82,7 +80,7 @@ class Redirection:
         self._install_classes()
         self._install_compile()
         self._install_flags()
-        self._install_distributed()
+        install_one_process(self._patches, self.log)
 
     def _mapped(self, value: Any) -> Any:
         return self.target if is_cuda(value) else value
@@ -229,38 +227,6 @@ class Redirection:
             torch, "set_float32_matmul_precision",
             _ignored("torch.set_float32_matmul_precision", log),
         )  # fmt: skip
-
-    def _install_distributed(self) -> None:
-        """One process, one device: DataParallel calls its module, other groups are refused."""
-        parallel: Any = importlib.import_module("torch.nn.parallel.data_parallel")
-        self._patches.set(parallel, "_get_available_device_type", lambda: None)
-        made = parallel.DataParallel.__init__
-
-        @functools.wraps(made)
-        def data_parallel_made(module: Any, *args: Any, **kwargs: Any) -> None:
-            self.log.met("torch.nn.DataParallel")
-            made(module, *args, **kwargs)
-
-        self._patches.set(parallel.DataParallel, "__init__", data_parallel_made)
-        if not torch.distributed.is_available():
-            return
-        original = torch.distributed.init_process_group
-
-        @functools.wraps(original)
-        def init_process_group(backend: Any = None, *args: Any, **kwargs: Any) -> Any:
-            self.log.met("torch.distributed.init_process_group")
-            processes = int(kwargs.get("world_size", os.environ.get("WORLD_SIZE", 1)))
-            if processes > 1:
-                raise NotModelled(
-                    f"torch.distributed with {processes} processes",
-                    allowed="a script that runs as one process",
-                    where=user_line(sys._getframe(1)),
-                    fix="run the single-process form of the script: the report lays its step "
-                    "out over a chip, an instance and a cluster by data parallelism",
-                )
-            return original("gloo", *args, **kwargs)
-
-        self._patches.set(torch.distributed, "init_process_group", init_process_group)
 
 
 def _cuda_storage_to_host(storage: Any, location: str) -> Any:
