@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from rainshadow.errors import NkiValidationError
+from rainshadow.nki import Shape, jit, record, simulate
 from rainshadow.nki import isa as nisa
-from rainshadow.nki import jit, record, simulate
 from rainshadow.nki import language as nl
+from rainshadow.sim.options import SimOptions
 
 
 @jit
@@ -83,8 +84,73 @@ def test_each_core_has_a_trace_of_its_own():
 
 
 def test_a_barrier_that_one_core_never_reaches_is_named():
-    with pytest.raises(NkiValidationError, match="core 0 waits for core_barrier 1; core 1 has end"):
+    wanted = (
+        r"core 0 waits for core 1 to come to core_barrier 1 at .*test_cores\.py:\d+: nisa\.core_b"
+    )
+    with pytest.raises(NkiValidationError, match=wanted) as raised:
         simulate(one_sided[2])(X)
+    assert "core 1 has ended" in str(raised.value) and raised.value.where.text
+
+
+def test_a_deadlock_is_found_without_data_too():
+    with pytest.raises(NkiValidationError, match="core 0 waits for core 1"):
+        record(one_sided[2], (Shape(X.shape, "float32"),), options=SimOptions(data="none"))
+
+
+def exchange(sizes, receive=(1, 0), pipes=(0, 0)):
+    """A kernel in which core i sends sizes[i] numbers and receives from receive[i]."""
+
+    @jit
+    def kernel(x):
+        me = nl.program_id()
+        mine = nl.ndarray((1, sizes[me]), dtype=x.dtype, buffer=nl.sbuf)
+        theirs = nl.ndarray((1, sizes[me]), dtype=x.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=mine, src=x[0:1, 0 : sizes[me]])
+        if receive[me] is not None:
+            nisa.sendrecv(
+                src=mine,
+                dst=theirs,
+                send_to_rank=1 - me,
+                recv_from_rank=receive[me],
+                pipe_id=pipes[me],
+            )
+        return x
+
+    return kernel[2]
+
+
+def test_a_message_of_another_size_is_named_with_both_lines():
+    wanted = r"core . sends float32\[1, .\], core . receives float32\[1, .\]; sent at .*test_cores"
+    with pytest.raises(NkiValidationError, match=wanted):
+        simulate(exchange((4, 8)))(X)
+
+
+def test_a_message_that_nobody_sends_is_a_deadlock():
+    wanted = "core 0 waits for core 1 to send by sendrecv, pipe 0"
+    with pytest.raises(NkiValidationError, match=wanted):
+        simulate(exchange((4, 4), receive=(1, None)))(X)
+    with pytest.raises(NkiValidationError, match=r"core 1 waits for core 0 to send .* pipe 7"):
+        simulate(exchange((4, 4), pipes=(0, 7)))(X)
+
+
+def test_a_core_that_is_not_there_is_refused_wherever_it_is_named():
+    with pytest.raises(NkiValidationError, match=r"ranks \(1, 2\)"):
+        simulate(exchange((4, 4), receive=(2, 0)))(X)
+
+
+def test_barriers_on_different_tensors_are_named_with_both_lines():
+    @jit
+    def kernel(x):
+        first = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm, name="first")
+        second = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm, name="second")
+        if nl.program_id() == 0:
+            nisa.core_barrier(data=first, cores=(0, 1))
+        else:
+            nisa.core_barrier(data=second, cores=(0, 1))
+        return x
+
+    with pytest.raises(NkiValidationError, match=r"core_barrier second where core 0 .* first at "):
+        simulate(kernel[2])(X)
 
 
 def test_messages_between_cores_need_two_cores():

@@ -16,6 +16,7 @@ import pytest
 from rainshadow.cli import command_names
 from rainshadow.isa.instruction import REGISTRY, Instruction, load_instructions
 from rainshadow.isa.operators import ACTIVATION_FUNCTIONS, ALU_OPERATORS
+from rainshadow.nki import collectives as ncc
 from rainshadow.nki import isa as nisa
 from rainshadow.nki import language as nl
 
@@ -84,12 +85,13 @@ def test_an_instructions_operands_and_options_are_fields_of_it(name):
 
 
 @pytest.mark.parametrize("name", INSTRUCTIONS)
-def test_nki_isa_has_the_instruction_and_its_example_is_a_call_that_binds(name):
+def test_nki_has_the_instruction_and_its_example_is_a_call_that_binds(name):
     (cls,) = of_file(name)
-    function = getattr(nisa, name)
-    assert function.__module__.startswith("rainshadow.nki.isa.") and function.__doc__
+    module, prefix = {"isa": (nisa, "nisa"), "collectives": (ncc, "ncc")}[cls.MODULE]
+    function = getattr(module, name)
+    assert function.__module__.startswith(module.__name__) and function.__doc__
     call = ast.parse(cls.EXAMPLE, mode="eval").body
-    assert isinstance(call, ast.Call) and ast.unparse(call.func) == f"nisa.{name}"
+    assert isinstance(call, ast.Call) and ast.unparse(call.func) == f"{prefix}.{name}"
     names = {keyword.arg: None for keyword in call.keywords}
     inspect.signature(function).bind(*call.args, **names)
 

@@ -113,7 +113,8 @@ class Instruction:
     Class attributes that an instruction file sets:
     opcode: the nki.isa name.  READS, WRITES: operand fields.  PARAMS: immediate fields that the
     rules or the cost depend on.  INDIRECT: operands whose rows an index tile may pick.
-    EXAMPLE: a line of NKI.
+    EXAMPLE: a line of NKI.  MODULE: where NKI has it, "isa" or "collectives".  MEETS: other cores
+    take part, and are waited for by meet() where no data are simulated.
     Methods: check(chip) raises NkiValidationError; meaning() does the arithmetic in NumPy and is
     the definition; work(signature, chip) returns Work; flops(signature) counts useful matmul flops.
     """
@@ -125,6 +126,8 @@ class Instruction:
     PARAMS: ClassVar[tuple[str, ...]] = ()
     INDIRECT: ClassVar[tuple[str, ...]] = ()
     EXAMPLE: ClassVar[str] = ""
+    MODULE: ClassVar[str] = "isa"
+    MEETS: ClassVar[bool] = False
 
     engine: Engine
 
@@ -133,6 +136,9 @@ class Instruction:
 
     def meaning(self) -> None:
         raise NotModelled(f"{self.opcode} has no meaning")
+
+    def meet(self) -> None:
+        """Wait for the other cores, and move nothing."""
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
@@ -207,16 +213,19 @@ def make_signature(instr: Instruction) -> Signature:
     """The signature of a live instruction."""
     cls = type(instr)
     operands: dict[str, OperandKind] = {}
+    writes: list[str] = []
     for name in cls.WRITES + cls.READS:
+        before = len(operands)
         value = getattr(instr, name)
         if isinstance(value, AccessPattern):
             operands[name] = describe_operand(value)
         elif isinstance(value, tuple):
             for index, item in enumerate(value):
                 operands[f"{name}{index}"] = describe_operand(item)
+        if name in cls.WRITES:
+            writes.extend(list(operands)[before:])
     params = {name: _plain(getattr(instr, name)) for name in cls.PARAMS}
-    writes = tuple(name for name in cls.WRITES if name in operands)
-    return Signature(cls.opcode, instr.engine.name, operands, writes, params)
+    return Signature(cls.opcode, instr.engine.name, operands, tuple(writes), params)
 
 
 def _plain(value: Any) -> Any:

@@ -115,6 +115,21 @@ class Psum:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """What collectives between ranks of one server use.
+
+    bandwidth: a core's share of its chip's links, per direction.  hop_latency: per step of an
+    algorithm.  mesh_largest, halving_largest: the message sizes up to which the mesh, and
+    recursive halving and doubling, are AWS's choice.
+    """
+
+    bandwidth: Figure = quantity("B/s")
+    hop_latency: Figure = quantity("s")
+    mesh_largest: Figure = quantity("B")
+    halving_largest: Figure = quantity("B")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NeuronCore:
     """One core; count: cores per chip; semaphore_latency: signal of one engine to another."""
 
@@ -129,6 +144,7 @@ class NeuronCore:
     dma: DmaEngines
     sbuf: Sbuf
     psum: Psum
+    links: Links
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

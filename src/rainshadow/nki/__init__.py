@@ -8,10 +8,21 @@ returns its Trace.
 from __future__ import annotations
 
 from rainshadow.nki.install import install, installed, uninstall
-from rainshadow.nki.kernel import Kernel, Run, Shape, cpu_simulate, jit, keep, record, simulate
+from rainshadow.nki.kernel import (
+    Kernel,
+    PerRank,
+    Run,
+    Shape,
+    cpu_simulate,
+    jit,
+    keep,
+    record,
+    simulate,
+)
 
 __all__ = [
     "Kernel",
+    "PerRank",
     "Run",
     "Shape",
     "cpu_simulate",

@@ -10,7 +10,7 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +21,7 @@ from rainshadow import dtypes
 from rainshadow.errors import InputError, NkiValidationError, RainshadowError
 from rainshadow.isa.access import AccessPattern
 from rainshadow.machine import Chip, load_chip
-from rainshadow.sim.cores import Cores
+from rainshadow.sim.cores import Ranks
 from rainshadow.sim.options import SimOptions
 from rainshadow.sim.recorder import Recorder, activate, inside_kernel, user_line
 from rainshadow.sim.replay import Replay, on_chip_memory
@@ -53,13 +53,34 @@ class Shape:
 class Run:
     """What a kernel returned and its Trace. addresses: of its on-chip tensors, as created.
 
-    With two cores (LNC 2) these are core 0's, and `other_traces` has core 1's.
+    With two cores (LNC 2) these are core 0's, and `other_traces` has core 1's. Of several ranks,
+    outputs is a list with every rank's, and `other_traces` goes on with rank 1's cores.
     """
 
     outputs: Any
     trace: Trace
     addresses: Any = None
     other_traces: tuple[Trace, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PerRank:
+    """An argument of which every rank has its own: a sequence, or a function of the rank."""
+
+    values: Any
+
+    def of(self, rank: int, count: int) -> Any:
+        """What one of `count` ranks gets.
+
+        Errors: `InputError` where there are more or fewer values than ranks.
+        """
+        if callable(self.values):
+            return self.values(rank)
+        if len(self.values) != count:
+            raise InputError(
+                f"PerRank with {len(self.values)} values", allowed=f"{count}, one for each rank"
+            )
+        return self.values[rank]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,23 +153,33 @@ class Simulation:
     Errors: NKI rule violations as `NkiValidationError` with the kernel's file and line.
     """
 
-    def __init__(self, kernel: Any, chip: Chip | None, options: SimOptions | None) -> None:
+    def __init__(
+        self, kernel: Any, chip: Chip | None, options: SimOptions | None, ranks: int = 1
+    ) -> None:
         self.kernel = kernel if isinstance(kernel, Kernel) else Kernel(_function(kernel))
         self.chip = chip
         self.options = options
+        self.ranks = ranks
 
     def __getitem__(self, grid: Any) -> Simulation:
-        return Simulation(self.kernel[grid], self.chip, self.options)
+        return Simulation(self.kernel[grid], self.chip, self.options, self.ranks)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return record(self.kernel, args, kwargs, chip=self.chip, options=self.options).outputs
+        run = record(
+            self.kernel, args, kwargs, chip=self.chip, options=self.options, ranks=self.ranks
+        )
+        return run.outputs
 
 
 def simulate(
-    kernel: Any, chip: Chip | None = None, options: SimOptions | None = None
+    kernel: Any, chip: Chip | None = None, options: SimOptions | None = None, ranks: int = 1
 ) -> Simulation:
-    """The kernel as a function of arrays. See `Simulation`."""
-    return Simulation(kernel, chip, options)
+    """The kernel as a function of arrays. See `Simulation`.
+
+    ranks: run it on so many ranks that exchange data by `nki.collectives`; the result is the list
+    of what each rank returned. Arguments are the same for every rank, or `PerRank`.
+    """
+    return Simulation(kernel, chip, options, ranks)
 
 
 #: The name of AWS's simulator before `simulate` was documented.
@@ -163,38 +194,97 @@ def record(
     chip: Chip | None = None,
     options: SimOptions | None = None,
     keep_strides: bool = False,
+    ranks: int = 1,
 ) -> Run:
     """Run a kernel and keep what it executed.
 
     args, kwargs: NumPy arrays or torch tensors (their memory becomes HBM without a copy, so a
     kernel that writes an argument writes the caller's array), `Shape` with data="none", and
-    plain Python values.
+    plain Python values. With several ranks, `PerRank` gives each its own; any other array is
+    copied for every rank, because each has its own HBM.
     keep_strides: the kernel was written for the arrays' strides, as the compiler's are; otherwise
     an array that is not row-major is copied into one that is, as on the way to a device, and back
     when the kernel has run.
+    ranks: how many ranks run the kernel.
     """
-    wants_torch = any(_is_torch(value) for value in [*args, *(kwargs or {}).values()])
+    launch = _Launch(kernel, chip or target_chip(), options or SimOptions(), ranks)
+    given = [launch.arguments_of(rank, args, kwargs or {}) for rank in range(launch.ranks.count)]
+    wants_torch = any(_is_torch(value) for value in [*given[0][0], *given[0][1].values()])
     copies = _Copies()
     if not keep_strides:
-        args = tuple(copies.row_major(value) for value in args)
-        kwargs = {name: copies.row_major(value) for name, value in (kwargs or {}).items()}
-    function, count = _function(kernel), kernel.lnc if isinstance(kernel, Kernel) else 1
-    machine, settings = chip or target_chip(), options or SimOptions()
-    cores = Cores(count)
-    recorders = [
-        Recorder(machine, settings, function.__name__, cores=cores, rank=rank)
-        for rank in range(count)
-    ]
-    returned = cores.run(
-        [functools.partial(_execute, each, function, args, kwargs or {}) for each in recorders]
-    )
+        given = [copies.of_arguments(*arguments) for arguments in given]
+    returned = launch.run(given)
     copies.write_back()
-    outputs = _unbind(returned[0], wants_torch, with_data=settings.data == "full")
-    traces = [each.trace() if settings.record else _empty_trace(each) for each in recorders]
-    run = Run(outputs, traces[0], recorders[0].addresses, tuple(traces[1:]))
+    run = launch.result(returned, wants_torch)
     for observer in _OBSERVERS:
         observer.tell(run)
     return run
+
+
+class _Launch:
+    """One launch of a kernel: a recorder for every physical core of every rank."""
+
+    def __init__(self, kernel: Any, chip: Chip, options: SimOptions, ranks: int) -> None:
+        if isinstance(ranks, bool) or not isinstance(ranks, int) or ranks < 1:
+            raise InputError(f"ranks={ranks!r}", allowed="a number of ranks, 1 or more")
+        self.function = _function(kernel)
+        self.options = options
+        self.ranks = Ranks(ranks, kernel.lnc if isinstance(kernel, Kernel) else 1)
+        self.recorders = [
+            Recorder(chip, options, self.function.__name__, cores=cores, program_id=number)
+            for cores in self.ranks.logical_cores
+            for number in range(cores.count)
+        ]
+
+    def arguments_of(
+        self, rank: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What one rank is called with."""
+        count = self.ranks.count
+
+        def own(value: Any) -> Any:
+            if isinstance(value, PerRank):
+                return value.of(rank, count)
+            return _copied(value) if rank else value
+
+        return tuple(own(value) for value in args), {k: own(v) for k, v in kwargs.items()}
+
+    def run(self, given: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]) -> list[Any]:
+        """What the kernel returned on every physical core."""
+        return self.ranks.run(
+            [
+                functools.partial(_execute, recorder, self.function, *given[recorder.cores.rank])
+                for recorder in self.recorders
+            ]
+        )
+
+    def result(self, returned: Sequence[Any], wants_torch: bool) -> Run:
+        """Outputs of every rank's first core, and the traces of all cores."""
+        with_data = self.options.data == "full"
+        outputs = [
+            _unbind(value, wants_torch, with_data=with_data)
+            for value in returned[:: self.ranks.lnc]
+        ]
+        traces = [
+            each.trace() if self.options.record else _empty_trace(each) for each in self.recorders
+        ]
+        return Run(
+            outputs if self.ranks.count > 1 else outputs[0],
+            traces[0],
+            self.recorders[0].addresses,
+            tuple(traces[1:]),
+        )
+
+
+def _copied(value: Any) -> Any:
+    """An argument's arrays in memory of their own."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if _is_torch(value):
+        return value.detach().clone()
+    if isinstance(value, list | tuple) and any(_holds_array(item) for item in value):
+        return type(value)([_copied(item) for item in value])
+    return value
 
 
 @contextmanager
@@ -318,6 +408,13 @@ class _Copies:
         if isinstance(value, list | tuple) and any(_holds_array(item) for item in value):
             return type(value)([self.row_major(item) for item in value])
         return value
+
+    def of_arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """A call's arguments, row-major."""
+        named = {name: self.row_major(value) for name, value in kwargs.items()}
+        return tuple(self.row_major(value) for value in args), named
 
     def write_back(self) -> None:
         """Give the caller's arrays what the kernel wrote into their copies."""

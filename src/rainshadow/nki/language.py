@@ -200,7 +200,7 @@ tile_size = _TileSize()
 
 def program_id(axis: int = 0) -> int:
     """Number of this core in the launch grid."""
-    return active_recorder().rank
+    return active_recorder().program_id
 
 
 def num_programs(axes: int = 0) -> int:

@@ -1,112 +1,135 @@
-"""Runs the cores of one launch, one at a time, switching where one waits for another.
+"""Knows what the cores of one launch have in common: memory, messages, barriers, collectives.
 
-Every core executes the kernel's Python on a thread of its own, but only one thread runs: core 0
-until it waits or ends, then the next. So a launch is deterministic, and cores that all wait for
-each other are found at once. Memory that cores share, and messages between them, are kept here.
+A launch has ranks, each a logical core of one or two physical cores with shared HBM. Every physical
+core executes the kernel's Python; `sim.turns` lets them take turns.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from rainshadow.errors import NkiValidationError
+from rainshadow.errors import NkiValidationError, SourceLine
+from rainshadow.sim.turns import Turns
 
 
-class _Stopped(BaseException):
-    """Another core has failed: this one ends quietly. No user code should catch it."""
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """What sendrecv has sent. kind: shape and dtype."""
+
+    data: Any
+    kind: Any
+    where: SourceLine | None
+
+
+@dataclass(slots=True)
+class _Meeting:
+    """A barrier or collective that cores come to. arrived: what each brings, by physical core."""
+
+    what: str
+    detail: Any
+    first: int
+    where: SourceLine | None
+    arrived: dict[int, Callable[[], Any]] = field(default_factory=dict)
+    brought: dict[int, Any] | None = None
+    left: int = 0
+
+
+class Ranks:
+    """`count` ranks of `lnc` physical cores each."""
+
+    def __init__(self, count: int, lnc: int = 1) -> None:
+        self.count = count
+        self.lnc = lnc
+        self.turns = Turns(
+            [self._label(rank, core) for rank in range(count) for core in range(lnc)]
+        )
+        self.logical_cores = [Cores(self, rank) for rank in range(count)]
+        self._meetings: dict[Any, _Meeting] = {}
+        self._numbers: dict[Any, int] = defaultdict(int)
+
+    def _label(self, rank: int, core: int) -> str:
+        if self.count == 1:
+            return f"core {core}"
+        return f"rank {rank}" if self.lnc == 1 else f"rank {rank} core {core}"
+
+    def run(self, bodies: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Results of the bodies, one a physical core, ranks outermost.
+
+        Errors: as of `Turns.run`; `NkiValidationError` for a message that nobody received.
+        """
+        results = self.turns.run(bodies)
+        for cores in self.logical_cores:
+            cores.check_all_received()
+        return results
+
+    def meet(
+        self,
+        who: int,
+        members: Sequence[int],
+        what: str,
+        detail: Any,
+        bring: Callable[[], Any],
+        where: SourceLine | None,
+    ) -> list[Any]:
+        """Wait until all members have come; what each brings then, in their order.
+
+        who, members: physical cores.  The n-th meeting of the same members is one for all of them.
+        detail: what must be equal on all.
+        Errors: `NkiValidationError` where they come to different things.
+        """
+        group = tuple(members)
+        number = self._numbers[who, group]
+        self._numbers[who, group] += 1
+        meeting = self._meetings.get((group, number))
+        if meeting is None:
+            meeting = self._meetings[group, number] = _Meeting(what, detail, who, where)
+        elif (meeting.what, meeting.detail) != (what, detail):
+            raise self._mismatch(meeting, who, what, detail, where)
+        meeting.arrived[who] = bring
+
+        def missing() -> str:
+            absent = [self.turns.label(other) for other in group if other not in meeting.arrived]
+            shown = ", ".join(absent[:8]) + (f" and {len(absent) - 8} more" * (len(absent) > 8))
+            return f"{shown} to come to {what} {number + 1}"
+
+        self.turns.wait(who, lambda: len(meeting.arrived) == len(group), missing, where)
+        if meeting.brought is None:
+            # All are here and none has gone on: what they bring is what they hold now.
+            meeting.brought = {other: bring() for other, bring in meeting.arrived.items()}
+        meeting.left += 1
+        if meeting.left == len(group):
+            del self._meetings[group, number]
+        return [meeting.brought[other] for other in group]
+
+    def _mismatch(
+        self, meeting: _Meeting, who: int, what: str, detail: Any, where: SourceLine | None
+    ) -> NkiValidationError:
+        first, other = self.turns.label(meeting.first), self.turns.label(who)
+        return NkiValidationError(
+            f"{other} comes to {what} {detail} where {first} came to {meeting.what} "
+            f"{meeting.detail}" + (f" at {meeting.where}" if meeting.where else ""),
+            allowed="the same barriers and collectives in the same order on all that take part",
+            where=where,
+        )
 
 
 class Cores:
-    """`count` cores. waiting: what each core waits for, "" for one that runs or has ended."""
+    """The physical cores of one logical core: a rank of `ranks`."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.waiting = [""] * count
-        self._ready: list[Callable[[], bool]] = [_always] * count
-        self._ended = [False] * count
-        self._turn = 0
-        self._failure: BaseException | None = None
-        self._condition = threading.Condition()
-        self._messages: dict[Any, deque[Any]] = defaultdict(deque)
-        self._arrived: dict[Any, int] = defaultdict(int)
+    def __init__(self, ranks: Ranks | None = None, rank: int = 0) -> None:
+        self.ranks = ranks or Ranks(1)
+        self.rank = rank
+        self.count = self.ranks.lnc
+        self._messages: dict[Any, deque[_Message]] = defaultdict(deque)
         self._shared: dict[Any, Any] = {}
         self._num_hbm = 0
 
-    # -- running -------------------------------------------------------------------------------
-
-    def run(self, bodies: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Results of the bodies, one a core.
-
-        Errors: the first that a body raises; `NkiValidationError` where all wait for each other.
-        """
-        if self.count == 1:
-            return [bodies[0]()]
-        results: list[Any] = [None] * self.count
-        threads = [
-            threading.Thread(target=self._body, args=(rank, body, results), daemon=True)
-            for rank, body in enumerate(bodies)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if self._failure is not None:
-            raise self._failure
-        return results
-
-    def _body(self, rank: int, body: Callable[[], Any], results: list[Any]) -> None:
-        try:
-            self._await_turn(rank)
-            results[rank] = body()
-        except _Stopped:
-            pass
-        except BaseException as error:
-            self._failure = self._failure or error
-        finally:
-            with self._condition:
-                self._ended[rank] = True
-                self._pass_turn(rank)
-
-    def _await_turn(self, rank: int) -> None:
-        with self._condition:
-            self._condition.wait_for(lambda: self._turn == rank or self._failure is not None)
-        if self._failure is not None:
-            raise _Stopped
-
-    def _pass_turn(self, rank: int) -> None:
-        """To the next core that can go on; a failure where none can and not all have ended."""
-        others = [(rank + step) % self.count for step in range(1, self.count + 1)]
-        able = [other for other in others if not self._ended[other] and self._ready[other]()]
-        if able:
-            self._turn = able[0]
-        elif not all(self._ended) and self._failure is None:
-            self._failure = self._deadlock()
-        self._condition.notify_all()
-
-    def _deadlock(self) -> NkiValidationError:
-        lines = [
-            f"core {rank} {'has ended' if self._ended[rank] else 'waits for ' + what}"
-            for rank, what in enumerate(self.waiting)
-        ]
-        return NkiValidationError(
-            "the cores wait for each other for ever: " + "; ".join(lines),
-            fix="let every core reach the same barriers and the matching sendrecv calls",
-        )
-
-    def wait(self, rank: int, ready: Callable[[], bool], what: str) -> None:
-        """Let the other cores run until `ready`. what: for the message of a deadlock."""
-        if ready():
-            return
-        with self._condition:
-            self.waiting[rank], self._ready[rank] = what, ready
-            self._pass_turn(rank)
-        self._await_turn(rank)
-        self.waiting[rank], self._ready[rank] = "", _always
-
-    # -- what cores have in common -------------------------------------------------------------
+    def physical(self, core: int) -> int:
+        """The number among all physical cores of this logical core's `core`."""
+        return self.rank * self.count + core
 
     def shared(self, key: Any, make: Callable[[], Any]) -> Any:
         """What the first core to ask for `key` has made."""
@@ -119,19 +142,64 @@ class Cores:
         self._num_hbm += 1
         return -1 - self._num_hbm
 
-    def exchange(self, rank: int, send_to: int, receive_from: int, pipe: Any, data: Any) -> Any:
-        """Send `data`, and wait for what core `receive_from` sends by the same pipe."""
-        self._messages[pipe, rank, send_to].append(data)
-        inbox = self._messages[pipe, receive_from, rank]
-        self.wait(rank, lambda: bool(inbox), f"sendrecv {pipe!r} from core {receive_from}")
-        return inbox.popleft()
+    def exchange(
+        self,
+        core: int,
+        pair: tuple[int, int],
+        pipe: Any,
+        kind: Any,
+        data: Any,
+        where: SourceLine | None,
+    ) -> Any:
+        """Send `data`, and wait for what the other core sends by the same pipe.
 
-    def barrier(self, rank: int, ranks: Sequence[int], number: int) -> None:
-        """Wait until all of `ranks` have come to their barrier `number` with each other."""
-        key = (tuple(ranks), number)
-        self._arrived[key] += 1
-        self.wait(rank, lambda: self._arrived[key] >= len(ranks), f"core_barrier {number + 1}")
+        pair: the core that this one sends to, and the one it receives from.  kind: shape and dtype
+        of what is sent and of what can be received.
+        Errors: `NkiValidationError` where the message is of another kind.
+        """
+        send_to, receive_from = pair
+        self._messages[pipe, core, send_to].append(_Message(data, kind, where))
+        inbox = self._messages[pipe, receive_from, core]
+        label = self.ranks.turns.label
+        self.ranks.turns.wait(
+            self.physical(core),
+            lambda: bool(inbox),
+            lambda: f"{label(self.physical(receive_from))} to send by sendrecv, pipe {pipe!r}",
+            where,
+        )
+        message = inbox.popleft()
+        if message.kind != kind:
+            raise NkiValidationError(
+                f"sendrecv, pipe {pipe!r}: {label(self.physical(receive_from))} sends "
+                f"{_shown(message.kind)}, {label(self.physical(core))} receives {_shown(kind)}"
+                + (f"; sent at {message.where}" if message.where else ""),
+                allowed="one shape and dtype on both cores",
+                where=where,
+            )
+        return message.data
+
+    def check_all_received(self) -> None:
+        """Errors: `NkiValidationError` for a message that was sent and never received."""
+        for (pipe, sender, receiver), inbox in self._messages.items():
+            if inbox:
+                label = self.ranks.turns.label
+                raise NkiValidationError(
+                    f"sendrecv, pipe {pipe!r}: what {label(self.physical(sender))} sent to "
+                    f"{label(self.physical(receiver))} was never received",
+                    where=inbox[0].where,
+                    fix="let the other core call sendrecv with recv_from_rank naming this one",
+                )
+
+    def barrier(self, core: int, cores: Sequence[int], data: Any, where: SourceLine | None) -> None:
+        """Wait until all of `cores` have come. data: which tensor, the same on all of them."""
+        members = [self.physical(other) for other in cores]
+        self.ranks.meet(self.physical(core), members, "core_barrier", data, _nothing, where)
 
 
-def _always() -> bool:
-    return True
+def _nothing() -> None:
+    """What is brought to a barrier."""
+
+
+def _shown(kind: Any) -> str:
+    shape, dtype = kind
+    return f"{dtype}{list(shape)}"

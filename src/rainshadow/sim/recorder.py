@@ -68,7 +68,7 @@ class Recorder:
         kernel: str = "kernel",
         addresses: Column | None = None,
         cores: Cores | None = None,
-        rank: int = 0,
+        program_id: int = 0,
     ) -> None:
         if chip.core is None:
             raise InputError(
@@ -103,9 +103,9 @@ class Recorder:
         self.addresses = addresses
         self.kept: list[Step] | None = None if addresses is None else []
         self.arguments: list[Buffer] = []
-        self.cores = cores or Cores(1)
-        self.rank = rank
-        self.num_barriers = 0
+        #: This core's logical core, and its number in it.
+        self.cores = cores or Cores()
+        self.program_id = program_id
         self._num_shared = 0
         self._placed = 0
         self._requests: list[tuple[Space, int, str, int, int | None]] = []
@@ -167,7 +167,7 @@ class Recorder:
             raise self._located(
                 NkiValidationError(
                     f"shared_hbm tensor {number + 1} is {dtype}{list(extents)} on core "
-                    f"{self.rank}, {buffer.dtype}{list(buffer.shape)} on another",
+                    f"{self.program_id}, {buffer.dtype}{list(buffer.shape)} on another",
                     allowed="the same shared tensors in the same order on every core",
                 )
             )
@@ -344,6 +344,8 @@ class Recorder:
                     self.kept.append((fast or cls.meaning, instr))
             except NkiValidationError as error:
                 raise self._located(error) from None
+        elif cls.MEETS:
+            instr.meet()
         self.instruction_count += 1
         if self.instruction_count > self.options.max_instructions:
             raise self._located(
@@ -363,6 +365,8 @@ class Recorder:
         for view in writes:
             if type(view) is AccessPattern:
                 access.append(self._range_id(view) * 2 + 1)
+            elif type(view) is tuple:
+                access.extend([self._range_id(v) * 2 + 1 for v in view])
         for view in reads:
             if type(view) is AccessPattern:
                 access.append(self._range_id(view) * 2)
@@ -443,6 +447,10 @@ class Recorder:
             self._line_ids[key] = number
             self._lines.append(TraceLine(_source_line(frame), frame.f_code.co_name))
         return number
+
+    def line(self) -> SourceLine:
+        """The line of the user's kernel that is running."""
+        return _source_line(self._user_frame())
 
     def _located(self, error: Any) -> Any:
         """The same error with the user's line, unless it has one."""

@@ -27,6 +27,8 @@ class CoreBarrier(Instruction):
     opcode = "core_barrier"
     READS = ("data",)
     WRITES = ("data",)
+    PARAMS = ("cores",)
+    MEETS = True
     EXAMPLE = "nisa.core_barrier(data=shared, cores=(0, 1))"
 
     data: AccessPattern
@@ -40,6 +42,9 @@ class CoreBarrier(Instruction):
         rules.require_space(self.opcode, "data", self.data, Space.shared_hbm)
         if tuple(self.cores) != (0, 1):
             raise NkiValidationError(f"{self.opcode}: cores {self.cores}", allowed="(0, 1)")
+
+    def meet(self) -> None:
+        self.arrive()
 
     def meaning(self) -> None:
         self.arrive()

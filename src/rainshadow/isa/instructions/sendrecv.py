@@ -28,11 +28,12 @@ _GPSIMD_BYTES = {4: 1024, 2: 512, 1: 256}
 @instruction
 @dataclass(slots=True)
 class Sendrecv(Instruction):
-    """dst, src: tiles of one shape and dtype in SBUF; exchange(data) gives the other's data."""
+    """dst, src: tiles of one shape and dtype in SBUF; exchange(kind, data) gives the other's."""
 
     opcode = "sendrecv"
     READS = ("src",)
-    PARAMS = ("dma_engine", "trigger")
+    PARAMS = ("dma_engine", "trigger", "ranks")
+    MEETS = True
     EXAMPLE = "nisa.sendrecv(src=mine, dst=theirs, send_to_rank=1, recv_from_rank=1, pipe_id=0)"
 
     dst: AccessPattern
@@ -66,9 +67,14 @@ class Sendrecv(Instruction):
                 fix="use dma_engine=nisa.dma_engine.dma",
             )
 
+    def meet(self) -> None:
+        self._exchange(None)
+
+    def _exchange(self, data: Any) -> Any:
+        return self.exchange(((self.src.shape[0], self.src.elements), self.src.dtype), data)
+
     def meaning(self) -> None:
-        received = self.exchange(np.array(self.src.array))
-        self.dst.array[...] = received.reshape(self.dst.shape)
+        self.dst.array[...] = self._exchange(np.array(self.src.array)).reshape(self.dst.shape)
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:

@@ -14,6 +14,7 @@ from rainshadow.nki.constants import (
 )
 from rainshadow.nki.isa._issue import engine_or, issue
 from rainshadow.sim.recorder import active_recorder
+from rainshadow.sim.tensor_table import label_of
 
 
 def sendrecv(
@@ -31,10 +32,10 @@ def sendrecv(
         raise NkiValidationError(
             "sendrecv on one core", allowed="a launch on two cores", fix="launch with kernel[2]"
         )
-    ranks = (int(send_to_rank), int(recv_from_rank))
+    ranks, where = (int(send_to_rank), int(recv_from_rank)), recorder.line()
 
-    def exchange(data: Any) -> Any:
-        return recorder.cores.exchange(recorder.rank, *ranks, pipe_id, data)
+    def exchange(kind: Any, data: Any) -> Any:
+        return recorder.cores.exchange(recorder.program_id, ranks, pipe_id, kind, data, where)
 
     issue(Sendrecv(dst, src, exchange, ranks, dma_engine.name))
 
@@ -48,10 +49,9 @@ def core_barrier(
         raise NkiValidationError(
             "core_barrier on one core", allowed="a launch on two cores", fix="launch with kernel[2]"
         )
-    ranks, number = tuple(int(core) for core in cores), recorder.num_barriers
-    recorder.num_barriers += 1
+    ranks, where = tuple(int(core) for core in cores), recorder.line()
 
     def arrive() -> None:
-        recorder.cores.barrier(recorder.rank, ranks, number)
+        recorder.cores.barrier(recorder.program_id, ranks, label_of(data.buffer_), where)
 
     issue(CoreBarrier(data, arrive, ranks, engine_or(engine, Engine.gpsimd)))
