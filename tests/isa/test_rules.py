@@ -13,6 +13,7 @@ from on_core import blank, core, tile
 from rainshadow.errors import CapacityError, NkiValidationError
 from rainshadow.isa.instruction import load_instructions
 from rainshadow.isa.memory import Space
+from rainshadow.nki import collectives as ncc
 from rainshadow.nki import isa as nisa
 from rainshadow.nki import language as nl
 
@@ -46,6 +47,8 @@ def range_select(**changes):
     nisa.range_select(**(operands | changes))
 
 
+#: A group of the one rank that there is.
+ALONE = ncc.ReplicaGroup([[0]])
 #: (instruction, what is wrong with it, the call, what was asked, the limit)
 VIOLATIONS: list[tuple[str, str, Callable[[], object], str, str]] = [
     # memory
@@ -318,6 +321,32 @@ VIOLATIONS: list[tuple[str, str, Callable[[], object], str, str]] = [
      "sendrecv on one core", "two cores"),
     ("core_barrier", "one core", lambda: nisa.core_barrier(hbm(4, 8), (0, 1)),
      "core_barrier on one core", "two cores"),
+    ("all_reduce", "shapes", lambda: ncc.all_reduce([hbm(4, 8)], [hbm(4, 4)], ALONE, nl.add),
+     r"dsts\[0\] has shape \(4, 4\)", r"\(4, 8\)"),
+    ("all_reduce", "operator", lambda: ncc.all_reduce([hbm(4, 8)], [hbm(4, 8)], ALONE, nl.multiply),
+     "op multiply", "nl.add, nl.minimum, nl.maximum"),
+    ("all_gather", "axis 1 in HBM", lambda: ncc.all_gather([hbm(4, 8)], [hbm(4, 8)], ALONE, 1),
+     "collective_dim 1", "0"),
+    ("all_gather", "SBUF and HBM", lambda: ncc.all_gather([sbuf(4, 8)], [hbm(4, 8)], ALONE, 0),
+     "some tensors are in SBUF", "all in HBM or all in SBUF"),
+    ("all_gather_v", "one core a rank", lambda: ncc.all_gather_v(
+        [hbm(4, 8)], [hbm(4, 8)], ALONE, hbm(3, 1, dtype="uint32")), "LNC 1", "LNC 2"),
+    ("reduce_scatter", "dtypes", lambda: ncc.reduce_scatter(
+        [hbm(4, 8)], [hbm(4, 8, dtype="bfloat16")], ALONE, 0, nl.add),
+     "float32, dst bfloat16", "one dtype"),
+    ("all_to_all", "SBUF", lambda: ncc.all_to_all([sbuf(4, 8)], [sbuf(4, 8)], ALONE, 0),
+     "in sbuf", "hbm"),
+    ("all_to_all_v", "metadata", lambda: ncc.all_to_all_v(
+        [hbm(4, 8)], [hbm(4, 8)], ALONE, hbm(3, 2, dtype="uint32")),
+     r"metadata_tensor is uint32\[3, 2\]", r"uint32\[3, 1\]"),
+    ("collective_permute", "two tensors", lambda: ncc.collective_permute(
+        [hbm(4, 8)] * 2, [hbm(4, 8)] * 2, [(0, 0)]), "2 tensors", "1 at a time"),
+    ("collective_permute_implicit", "PSUM", lambda: ncc.collective_permute_implicit(
+        [[psum(4, 8)]], [[psum(4, 8)]], ALONE), "in psum", "hbm or shared_hbm or sbuf"),
+    ("collective_permute_implicit_reduce", "a channel too few",
+     lambda: ncc.collective_permute_implicit_reduce(
+         [[hbm(4, 8)]] * 2, [[hbm(4, 8)]], [[hbm(4, 8)]] * 2, ALONE, nl.add, channel_ids=[0, 1]),
+     "2 source tensors for 2 channels", "one tensor for each channel"),
 ]  # fmt: skip
 IDS = [f"{opcode}-{wrong}" for opcode, wrong, *_ in VIOLATIONS]
 
