@@ -1,0 +1,125 @@
+"""Knows what one forward pass reads and computes when a model answers requests; no machine in it.
+
+Decode of multi-head latent attention is counted absorbed: scores and values are taken against the
+compressed cache itself (DeepSeek-V2, section 2.1.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rainshadow.cluster.model import TransformerModel
+from rainshadow.errors import UnknownNameError
+
+Real: TypeAlias = float | NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """How numbers are stored. bytes_per_weight: scales included.  dtypes: of the matmuls, the
+    first that a chip has a peak for; a chip without any computes in bfloat16.
+    """
+
+    name: str
+    bytes_per_weight: float
+    bytes_per_cached: float
+    dtypes: tuple[str, ...]
+
+
+#: nvfp4: 4 bits and one 8-bit scale for 16 weights; mxfp4: one for 32.
+PRECISIONS = {
+    "bf16": Precision(
+        name="bf16", bytes_per_weight=2, bytes_per_cached=2, dtypes=("bfloat16",)
+    ),
+    "int8": Precision(name="int8", bytes_per_weight=1, bytes_per_cached=2, dtypes=("bfloat16",)),
+    "fp8": Precision(
+        name="fp8", bytes_per_weight=1, bytes_per_cached=1,
+        dtypes=("float8_e4m3fn", "float8_e4m3", "float8_e5m2"),
+    ),
+    "fp4": Precision(
+        name="fp4", bytes_per_weight=0.5 + 1 / 16, bytes_per_cached=1,
+        dtypes=("float4_e2m1fn_x4", "float8_e4m3fn", "float8_e4m3"),
+    ),
+    "mxfp4": Precision(
+        name="mxfp4", bytes_per_weight=0.5 + 1 / 32, bytes_per_cached=1,
+        dtypes=("float4_e2m1fn_x4", "bfloat16"),
+    ),
+}  # fmt: skip
+
+
+def precision_of(name: str) -> Precision:
+    """Errors: `UnknownNameError` with the precisions that exist."""
+    found = PRECISIONS.get(name.lower())
+    if found is None:
+        raise UnknownNameError("precision", name, PRECISIONS)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Counts of a model, per forward pass."""
+
+    model: TransformerModel
+
+    @property
+    def shared_parameters(self) -> int:
+        """Weights that every token meets: all but routed experts and the input table."""
+        model = self.model
+        return (
+            model.dense_layers * model.dense_layer_parameters
+            + model.moe_layers * model.moe_shared_parameters
+            + model.hidden * model.vocab
+        )
+
+    @property
+    def expert_parameters(self) -> int:
+        """All routed experts of all layers."""
+        moe = self.model.moe
+        return 0 if moe is None else self.model.moe_layers * moe.experts * self._one_expert
+
+    @property
+    def active_expert_parameters(self) -> int:
+        """Routed experts that one token meets."""
+        moe = self.model.moe
+        return 0 if moe is None else self.model.moe_layers * moe.top_k * self._one_expert
+
+    @property
+    def _one_expert(self) -> int:
+        return self.model.expert_parameters
+
+    @property
+    def input_table_parameters(self) -> int:
+        """The input table, looked up and never streamed; shares the output matrix where tied."""
+        return self.model.embedding_parameters - self.model.hidden * self.model.vocab
+
+    def touched_expert_parameters(self, tokens: Real) -> Real:
+        """Routed experts that at least one of `tokens` meets, if the router chooses evenly."""
+        moe = self.model.moe
+        if moe is None:
+            return 0.0
+        missed = (1 - moe.top_k / moe.experts) ** np.asarray(tokens, dtype=float)
+        return self.expert_parameters * (1 - missed)
+
+    def cached_values(self, context: Real) -> Real:
+        """Values of the KV cache of one sequence of `context` tokens, all layers."""
+        model = self.model
+        seen = np.minimum(context, model.window) if model.window else context
+        windowed = model.layers - model.full_layers
+        per_token = model.kv_values_per_token
+        return per_token * (model.full_layers * np.asarray(context, dtype=float) + windowed * seen)
+
+    def decode_attention_flops(self, context: Real) -> Real:
+        """Scores and weighted values of one new token against `context` cached ones."""
+        model, mla = self.model, self.model.mla
+        width = model.query_width + model.value_width
+        if mla is not None:
+            width = model.heads * (2 * mla.kv_rank + mla.rope_dim)
+        return 2 * width * self.cached_values(context) / model.kv_values_per_token
+
+    def prefill_attention_flops(self, tokens: float) -> float:
+        """Attention of a prompt of `tokens`, all layers, pairs that the mask keeps."""
+        return self.model.layers * self.model.attention_flops(int(tokens)) * tokens
