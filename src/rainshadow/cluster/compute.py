@@ -13,18 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from rainshadow.cluster.layout import Layout, Workload
+from rainshadow.cluster.layout import PRECISIONS, Layout, Workload
 from rainshadow.cluster.model import TransformerModel
 from rainshadow.cluster.software import Software
 
 _BF16 = 2
+_FLOAT8 = PRECISIONS.index("float8")
 #: Values of hidden size that pass through memory per token and layer between matmuls, forward,
-#: fused kernels: two norms (read, write), two residual additions (two reads, one write).
-_RESIDUAL_VALUES = 10
+#: fused kernels: two norms, each with its residual addition (two reads, two writes).
+_RESIDUAL_VALUES = 8
 #: The same for the MLP's inner width: the gate and its product; and for queries and keys: rotary.
 _GATED_VALUES, _PLAIN_VALUES, _ROTARY_VALUES = 3, 2, 2
 #: Bytes per score of attention that is not fused: scores, mask, softmax, dropout in 16 bits.
 _UNFUSED_SCORE_BYTES = 12
+#: Bytes per matmul input below 16 bits: largest value, cast, and its transpose for the backward.
+_QUANTIZE_BYTES = 6
 #: Bytes per logit: fp32 softmax and loss, two reads and one write.
 _LOGIT_BYTES = 12
 #: Values of hidden size moved per routed copy of a token: permute, expert in and out, unpermute.
@@ -55,6 +58,7 @@ class StageWork:
     rows: Any
     expert_rows: Any
     narrow: Any
+    fused_attention: Any
 
 
 def stage_layers(model: TransformerModel, layout: Layout) -> tuple[Any, Any]:
@@ -89,6 +93,10 @@ def stage_work(
     linear = rows * ((attention + mlp) / tensor + unsplit / spread)
     layer_vector = _vector_bytes(model, dense_share * model.ffn + moe_share * shared)
     vector = rows * (layer_vector[0] / spread + layer_vector[1] / tensor)
+    low = np.asarray(layout.precision) >= _FLOAT8
+    inner = dense_share * model.ffn + moe_share * shared
+    operands = 2 * model.hidden / spread + (model.value_width + inner) / tensor
+    vector = vector + np.where(low, rows * operands * _QUANTIZE_BYTES, 0.0)
     scores = model.attention_flops(workload.sequence)
     if not software.fused_attention:
         scores *= 2 if model.causal else 1
@@ -114,6 +122,7 @@ def stage_work(
         rows=rows,
         expert_rows=experts[3],
         narrow=np.minimum(model.hidden, (model.ffn or model.hidden)) / tensor,
+        fused_attention=software.fused_attention,
     )
 
 

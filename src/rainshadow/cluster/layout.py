@@ -24,7 +24,7 @@ RECOMPUTE = ("none", "selective", "full")
 SCHEDULES = ("1f1b", "zero_bubble", "dual_pipe", "gpipe")
 CONTEXT_METHODS = ("ring", "all_gather")
 PRECISIONS = ("float32", "bfloat16", "float8", "mxfp8", "nvfp4")
-OFFLOADS = ("none", "optimizer", "optimizer_and_activations")
+OFFLOADS = ("none", "optimizer", "optimizer_and_activations", "activations")
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "recompute": RECOMPUTE,
     "schedule": SCHEDULES,

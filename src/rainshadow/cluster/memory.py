@@ -132,25 +132,27 @@ def _activations(
     spread = np.where(layout.sequence_parallel, tensor, 1.0)
     rows = np.asarray(layout.micro_batch) * workload.sequence / np.asarray(layout.context_parallel)
     layers, _ = stage_layers(model, layout)
-    # Inputs of the norms, of the projections and of the MLP; with low precision some in 8 bits.
-    outside = 5 * model.hidden * _BF16
+    # Matmul inputs are kept in the matmuls' precision, the rest in 16 bits.
+    operand = np.where(np.asarray(layout.precision) >= _FP8, 1, _BF16)
+    norms = 2 * model.hidden
+    outside = norms * _BF16 + norms * operand
     moe = model.moe
     moe_share = model.moe_layers / model.layers
     inner = (1 - moe_share) * model.ffn
     routed = 0.0
     if moe is not None:
         inner += moe_share * moe.shared_ffn
-        width = (3 if model.gated else 2) * moe.expert_ffn + 2 * model.hidden
-        routed = moe_share * moe.top_k * width * _BF16
+        made = (2 if model.gated else 1) * moe.expert_ffn * _BF16
+        routed = moe_share * moe.top_k * (made + (moe.expert_ffn + 2 * model.hidden) * operand)
     widths = model.query_width + model.kv_values_per_token + model.value_width
-    inside = (widths + (3 if model.gated else 2) * inner) * _BF16
-    scores = 0.0 if software.fused_attention else 5 * model.heads * workload.sequence
+    inside = (widths + (2 if model.gated else 1) * inner) * _BF16 + inner * operand
+    scores = 0.0 if software.fused_attention else 5.0 * model.heads * workload.sequence
+    cheap = rows * scores / tensor
+    if software.fused_attention:
+        cheap = rows * (norms * operand / spread + inner * operand / tensor)
+    everything = rows * (outside / spread + (inside + routed + scores) / tensor)
     layer = recompute.activation_bytes(
-        layout.recompute,
-        rows * outside / spread,
-        rows * (inside + routed) / tensor,
-        rows * scores / tensor,
-        rows * model.hidden * _BF16 / spread,
+        layout.recompute, everything, cheap, rows * model.hidden * _BF16 / spread
     )
     flying = pipeline.in_flight(
         layout.pipeline_parallel,
@@ -159,7 +161,7 @@ def _activations(
         layout.schedule,
     )
     # While a recomputed layer runs again, all of its activations are there once.
-    again = rows * (outside / spread + (inside + routed) / tensor)
+    again = np.where(np.asarray(layout.recompute) > 0, everything, 0.0)
     logits = rows * model.vocab / tensor * (_FP32 + _BF16)
     last = np.asarray(layout.pipeline_parallel) == 1
     return layers * layer * flying + again, np.where(last, logits, 0.0)

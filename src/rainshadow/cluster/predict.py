@@ -6,6 +6,7 @@ figures' own ranges and what the model's error was on runs it had not seen.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,9 +84,18 @@ def machine_of(
     return TrainingMachine(
         system=system,
         software=stack,
-        links=links_of(system, pick, achieved=True),
+        links=training_links(system, stack, pick),
         rates=rates,
     )
+
+
+def training_links(system: System, software: Software, pick: Picker) -> Links:
+    """The links at achieved rates, as far as the stack uses them."""
+    links = links_of(system, pick, achieved=True)
+    if software.single_rail:
+        rate = links.outer_bandwidth_bytes_per_s / links.chips_per_domain
+        return dataclasses.replace(links, outer_bandwidth_bytes_per_s=rate)
+    return links
 
 
 def step_times(

@@ -82,12 +82,30 @@ class Rates:
 
 
 @cache
-def calibration() -> Calibration:
-    """The shipped constants."""
+def _raw() -> Mapping[str, Any]:
     text = (resources.files("rainshadow") / "data/calibration/training.toml").read_text("utf-8")
-    raw = tomllib.loads(text)
+    return tomllib.loads(text)
+
+
+def _constants(key: str) -> Calibration:
     names = [field.name for field in dataclasses.fields(Calibration)]
-    return Calibration(**{name: float(raw[name]["value"]) for name in names})
+    return Calibration(**{name: float(_raw()[name][key]) for name in names})
+
+
+def calibration() -> Calibration:
+    """The shipped constants, as fitted."""
+    return _constants("value")
+
+
+def starting_point() -> Calibration:
+    """Where a fit begins."""
+    return _constants("start")
+
+
+def spreads() -> dict[str, float]:
+    """Fitted constant -> how far it may be from its start, as a factor's logarithm."""
+    fields = [field.name for field in dataclasses.fields(Calibration) if field.name != "other"]
+    return {name: float(_raw()[name]["spread"]) for name in fields}
 
 
 def chip_peaks(chip: Chip, pick: Picker) -> tuple[float, ...]:
@@ -143,6 +161,8 @@ def rates_of(
     scale = np.array([1.0, 1.0, fitted.fp8, fitted.mxfp8, fitted.nvfp4])
     peaks = np.array(chip_peaks(chip, pick))
     wide = peaks[PRECISIONS.index("bfloat16")] * reach
+    # Tensor parallelism goes on inside a Trainium chip, so that its cores see narrower matrices.
+    cores = chip.core.count.value if chip.core is not None else 1.0
     memory = pick.higher_is_better(chip.hbm.bandwidth, f"{chip.name} HBM bandwidth")
     return Rates(
         linear=peaks * reach * scale,
@@ -150,24 +170,18 @@ def rates_of(
         attention=wide * fitted.attention,
         logits=wide,
         memory=memory * fitted.memory,
-        layer_s=fitted.layer_s,
-        expert_layer_s=fitted.expert_layer_s,
+        layer_s=fitted.layer_s * software.launch,
+        expert_layer_s=fitted.expert_layer_s * software.launch,
         step_s=fitted.step_s,
         jitter=fitted.jitter,
         hidden_tensor=fitted.hidden_tensor,
         hidden_data=fitted.hidden_data,
         hidden_expert=fitted.hidden_expert,
         tax=fitted.tax,
-        half_rows=fitted.half_rows,
-        half_width=fitted.half_width,
+        half_rows=fitted.half_rows * wide / 1e15,
+        half_width=fitted.half_width * cores,
         host_bytes_per_s=50e9,
     )
-
-
-@cache
-def _errors() -> Mapping[str, float]:
-    text = (resources.files("rainshadow") / "data/calibration/training.toml").read_text("utf-8")
-    return dict(tomllib.loads(text)["error"])
 
 
 def error_fraction(chip: str, experts: bool) -> float:
@@ -175,6 +189,6 @@ def error_fraction(chip: str, experts: bool) -> float:
 
     experts: for mixture-of-experts models.
     """
-    errors = _errors()
+    errors: Mapping[str, float] = _raw()["error"]
     own = errors.get(chip, errors["unseen"])
     return max(own, errors["experts"]) if experts else own

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rainshadow.cluster.layout import PRECISIONS, RECOMPUTE, Layout, Workload
+from rainshadow.cluster.layout import OFFLOADS, PRECISIONS, RECOMPUTE, SCHEDULES, Layout, Workload
 from rainshadow.cluster.model import TransformerModel
 from rainshadow.cluster.model_files import load_model
 from rainshadow.cluster.sizing import sized
@@ -237,6 +237,7 @@ def _software(row: Mapping[str, str]) -> str:
     if chip.startswith("Gaudi"):
         return "synapse"
     for words, stack in (
+        (("SC21",), "deepspeed_2021" if row["zero"] == "3" else "megatron_2021"),
         (("SC21", "Korthikanti", "MT-NLG", "BLOOM", "OPT"), "megatron_2021"),
         (("asyncTP", "torchtitan"), "torchtitan"),
         (("llm-foundry",), "llm_foundry"),
@@ -292,10 +293,13 @@ def _layouts(
         [con] if given else [1, 2] if workload.lora_rank or workload.global_batch < chips else [1]
     )
     modes = [RECOMPUTE.index(_mode(row["recompute"]))] if row["recompute"] else [0, 1, 2]
+    virtuals = _virtual_stages(row, pipe, given)
+    keeps = [0, OFFLOADS.index("activations")] if row["chip"].startswith("TPU") else [0]
     sizes = [_number(row, "micro_batch", 0)] if row["micro_batch"] else [1, 2, 4, 8, 16]
     stages = _zero_stages(row, given)
-    grid = np.array(np.meshgrid(tensors, pipes, contexts, modes, sizes, stages)).reshape(6, -1)
-    t, p, c, mode, size, stage = grid
+    axes = (tensors, pipes, contexts, modes, sizes, stages, virtuals, keeps)
+    grid = np.array(np.meshgrid(*axes)).reshape(len(axes), -1)
+    t, p, c, mode, size, stage, virtual, keep = grid
     fits = (chips % (t * p * c) == 0) & (model.kv_heads % np.minimum(t, model.kv_heads) == 0)
     d = chips // np.maximum(t * p * c, 1)
     if row["chip"] == "Trainium1" and row["micro_batch"] and tensor == 1:
@@ -304,12 +308,15 @@ def _layouts(
     fits &= exact | (d * size <= workload.global_batch) | (given & bool(row["micro_batch"]))
     if not fits.any():
         raise InputError("no layout divides the batch over the chips")
-    t, p, c, mode, size, stage, d = (part[fits] for part in (t, p, c, mode, size, stage, d))
+    columns = (t, p, c, mode, size, stage, virtual, keep, d)
+    t, p, c, mode, size, stage, virtual, keep, d = (part[fits] for part in columns)
     return Layout(
         tensor_parallel=t,
         sequence_parallel=row["sequence_parallel"] != "no",
         pipeline_parallel=p,
-        virtual_stages=_number(row, "vp", 1),
+        virtual_stages=virtual,
+        schedule=SCHEDULES.index("dual_pipe" if row["source"].startswith("DeepSeek") else "1f1b"),
+        offload=keep,
         data_parallel=d,
         zero=stage,
         context_parallel=c,
@@ -319,6 +326,14 @@ def _layouts(
         precision=_precision(row),
         overlap_tensor=_overlaps(row),
     )
+
+
+def _virtual_stages(row: Mapping[str, str], pipe: int, given: bool) -> list[int]:
+    """Interleaving; open where a table of recent runs leaves it out, none in the older papers."""
+    if row.get("vp") or pipe == 1 or not given:
+        return [_number(row, "vp", 1)]
+    recent = "mlcommons" in row["source"] or "Bridge" in row["source"]
+    return [1, 2, 4] if recent else [1]
 
 
 def _mode(text: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rainshadow.cluster.layout import Layout, Workload
-from rainshadow.cluster.network import links_of
+from rainshadow.cluster.predict import training_links
 from rainshadow.cluster.rates import Calibration, Rates, rates_of
 from rainshadow.cluster.training import StepTimes, StepWork, step_seconds, step_work
 from rainshadow.sources import Ledger, Picker
@@ -60,7 +60,7 @@ def points_of(cases: Sequence[Case], fitted: Calibration) -> Points:
 
 def _choose(case: Case, fitted: Calibration) -> tuple[Layout, StepWork, bool]:
     pick = Picker(Ledger())
-    links = links_of(case.system, pick, achieved=True)
+    links = training_links(case.system, case.software, pick)
     table = case.layout
     work = step_work(case.model, links, table, case.workload, case.software)
     rates = rates_of(case.system.chip, case.software, pick, fitted)

@@ -1,0 +1,115 @@
+"""Fits the step model's constants to published runs, and scores it on sources it has not seen.
+
+Least squares on the logarithm of predicted over measured seconds, with a pull towards a prior that
+says how far each constant may reasonably be from its starting value, and large residuals weighed
+down (one fast or slow run in two is the submitter's, not the model's). Gauss-Newton with a
+numerical Jacobian. The pull is what keeps a chip or stack with few runs near its family.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rainshadow.cluster.rates import Calibration, spreads, starting_point
+from rainshadow.validation.training_model import Points, predicted, rates_table
+
+#: How far a stack's factor on its family may be from one, as its logarithm.
+STACK_SPREAD = 0.12
+#: Spread of a good prediction; residuals beyond three of it count less and less.
+_NOISE, _ROBUST = 0.06, 3.0
+_AT_MOST_ONE = ("hidden_tensor", "hidden_data", "hidden_expert")
+_STEP = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Fitted constants. efficiencies: factor per software stack."""
+
+    constants: Calibration
+    efficiencies: dict[str, float]
+
+
+def _stacks(points: Points) -> list[str]:
+    return sorted({case.software.name for case in points.cases})
+
+
+def _unpack(values: NDArray[np.float64], start: Calibration, stacks: Sequence[str]) -> Fit:
+    names = list(spreads())
+    moved = {
+        name: getattr(start, name) * float(np.exp(value))
+        for name, value in zip(names, values[: len(names)], strict=True)
+    }
+    for name in _AT_MOST_ONE:
+        moved[name] = min(moved[name], 1.0)
+    factors = np.exp(values[len(names) :])
+    return Fit(
+        constants=dataclasses.replace(start, **moved),
+        efficiencies=dict(zip(stacks, factors.tolist(), strict=True)),
+    )
+
+
+def seconds(points: Points, fit: Fit) -> NDArray[np.float64]:
+    """The fit's prediction of every point; a stack it never saw runs like its family."""
+    factors = [fit.efficiencies.get(case.software.name, 1.0) for case in points.cases]
+    return predicted(points, rates_table(points.cases, fit.constants, factors))
+
+
+def fit_constants(
+    points: Points,
+    use: NDArray[np.bool_] | None = None,
+    *,
+    rounds: int = 12,
+    warm: Fit | None = None,
+) -> Fit:
+    """The constants that fit the points marked in `use`. warm: where to begin."""
+    start = starting_point()
+    stacks = _stacks(points)
+    chosen = np.ones(len(points.cases), dtype=bool) if use is None else use
+    widths = np.array([*spreads().values(), *([STACK_SPREAD] * len(stacks))])
+    values = np.zeros(len(widths))
+    if warm is not None:
+        begun = [np.log(getattr(warm.constants, n) / getattr(start, n)) for n in spreads()]
+        values = np.array([*begun, *(np.log(warm.efficiencies.get(s, 1.0)) for s in stacks)])
+    balance = _balance(points, chosen)
+
+    def residuals(at: NDArray[np.float64]) -> NDArray[np.float64]:
+        logs = np.log(seconds(points, _unpack(at, start, stacks)) / points.measured_s)
+        return logs[chosen] / _NOISE
+
+    for _ in range(rounds):
+        now = residuals(values)
+        weights = balance / np.sqrt(1 + (now / _ROBUST) ** 2)
+        jacobian = np.empty((len(now), len(values)))
+        for column in range(len(values)):
+            nudged = values.copy()
+            nudged[column] += _STEP
+            jacobian[:, column] = (residuals(nudged) - now) / _STEP
+        left = (jacobian.T * weights) @ jacobian + np.diag(1 / widths**2)
+        right = (jacobian.T * weights) @ now + values / widths**2
+        step = np.linalg.solve(left, right)
+        values = values - step * min(1.0, 0.7 / max(float(np.max(np.abs(step))), 1e-9))
+    return _unpack(values, start, stacks)
+
+
+def _balance(points: Points, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Weights so that a hundred near-equal rows of one table do not outvote the others."""
+    keys = [f"{case.group} {case.label} {case.model.name}" for case in points.cases]
+    counts = {key: keys.count(key) for key in set(keys)}
+    weights = np.array([1 / np.sqrt(counts[key]) for key in keys])
+    return weights[chosen]
+
+
+def leave_one_source_out(points: Points, full: Fit) -> NDArray[np.float64]:
+    """Seconds of every point by constants fitted without any row of its source."""
+    groups = np.array([case.group for case in points.cases])
+    answer = np.empty(len(groups))
+    for group in sorted(set(groups.tolist())):
+        mine = groups == group
+        fit = fit_constants(points, ~mine, rounds=4, warm=full)
+        answer[mine] = seconds(points, fit)[mine]
+    return answer
