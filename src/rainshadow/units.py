@@ -11,6 +11,8 @@ from rainshadow.errors import InputError
 UNITS: dict[str, tuple[str, float]] = {
     "": ("count", 1.0),
     "%": ("count", 0.01),
+    "count": ("count", 1.0),
+    "ratio": ("count", 1.0),
     "s": ("s", 1.0),
     "ms": ("s", 1e-3),
     "us": ("s", 1e-6),
@@ -39,6 +41,7 @@ UNITS: dict[str, tuple[str, float]] = {
     "USD/MWh": ("USD/kWh", 1e-3),
     "EUR/kWh": ("EUR/kWh", 1.0),
     "m": ("m", 1.0),
+    "B/ns": ("B/s", 1e9),
 }
 for _prefix, _factor in (("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12), ("P", 1e15)):
     UNITS[f"{_prefix}B"] = ("B", _factor)

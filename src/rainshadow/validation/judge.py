@@ -1,0 +1,94 @@
+"""Knows how far predictions are from published figures, group by group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from rainshadow.validation.target import Target
+from rainshadow.validation.validate import Outcome
+
+#: Fewer pairs have no rank correlation worth printing.
+_SUFFICIENT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a group did. Errors are fractions; rank: Spearman's correlation, None for few points.
+
+    holds: whether the target is met; None where there is none.
+    """
+
+    target: Target
+    num_points: int
+    median_error: float
+    worst_error: float
+    mean_error: float
+    rank: float | None
+    holds: bool | None
+
+
+def judge(outcomes: Sequence[Outcome]) -> list[Verdict]:
+    """A verdict for each group, in order of first point."""
+    groups: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.target is not None and outcome.error is not None:
+            groups.setdefault(outcome.target.group, []).append(outcome)
+    return [_verdict(members) for members in groups.values()]
+
+
+def _verdict(members: Sequence[Outcome]) -> Verdict:
+    errors = [outcome.error for outcome in members if outcome.error is not None]
+    sizes = [abs(error) for error in errors]
+    target = members[0].target
+    assert target is not None, "groups are of judged outcomes"
+    return Verdict(
+        target=target,
+        num_points=len(members),
+        median_error=median(sizes),
+        worst_error=max(errors, key=abs),
+        mean_error=sum(errors) / len(errors),
+        rank=spearman(
+            [outcome.predicted or 0.0 for outcome in members],
+            [outcome.point.value or 0.0 for outcome in members],
+        ),
+        holds=_holds(target, errors),
+    )
+
+
+def _holds(target: Target, errors: Sequence[float]) -> bool | None:
+    match target.rule:
+        case "each":
+            return all(abs(error) <= target.limit for error in errors)
+        case "median":
+            return median(abs(error) for error in errors) <= target.limit
+        case "upper":
+            return all(-target.limit <= error <= 0 for error in errors)
+    return None
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Rank correlation, ties sharing their mean rank; None where it is not defined."""
+    if len(a) < _SUFFICIENT:
+        return None
+    ranks_a, ranks_b = _ranks(a), _ranks(b)
+    mean = (len(a) - 1) / 2
+    da = [rank - mean for rank in ranks_a]
+    db = [rank - mean for rank in ranks_b]
+    scale = (sum(x * x for x in da) * sum(y * y for y in db)) ** 0.5
+    return sum(x * y for x, y in zip(da, db, strict=True)) / scale if scale else None
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    order = sorted(range(len(values)), key=values.__getitem__)
+    ranks = [0.0] * len(values)
+    start = 0
+    while start < len(order):
+        end = start
+        while end + 1 < len(order) and values[order[end + 1]] == values[order[start]]:
+            end += 1
+        for position in range(start, end + 1):
+            ranks[order[position]] = (start + end) / 2
+        start = end + 1
+    return ranks

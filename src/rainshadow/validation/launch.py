@@ -1,0 +1,77 @@
+"""Knows how a published kernel is run again: one recording, timed on the chip of the point."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rainshadow.errors import InputError, NotModelled
+from rainshadow.machine import Chip, load_neuron_chip
+from rainshadow.nki.kernel import Kernel, record
+from rainshadow.sim.options import SimOptions
+from rainshadow.sim.timing import TimingOptions, time_trace
+from rainshadow.sim.trace import Trace
+from rainshadow.validation.measured import Measured
+
+
+class CannotRun(NotModelled):
+    """A point that can't be computed again. what: why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelLaunch:
+    """A kernel with the shapes of its arguments.
+
+    name: equal for launches that one recording serves.  kernel: imports it.
+    arguments: of which tensors are `Shape`s, or arrays where the kernel looks at their values.
+    """
+
+    name: str
+    chip: str
+    lnc: int
+    kernel: Callable[[], Any]
+    arguments: Callable[[], Mapping[str, Any]]
+
+    @property
+    def key(self) -> str:
+        """What tells this launch from others."""
+        return f"{self.name} on {self.chip} lnc={self.lnc}"
+
+    def measure(self, traces: Path | None = None) -> Measured:
+        """Record without data, or read the recording kept in `traces`, and time it."""
+        machine = load_neuron_chip(self.chip)
+        cores = self._kept(traces) if traces is not None else None
+        if cores is None:
+            cores = self._record(machine)
+            if traces is not None:
+                for rank, trace in enumerate(cores):
+                    trace.save(self._file(traces, rank))
+        options = TimingOptions(lnc=self.lnc)
+        return Measured(machine, tuple(time_trace(trace, machine, options) for trace in cores))
+
+    def _record(self, machine: Chip) -> tuple[Trace, ...]:
+        kernel = self.kernel()
+        function = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
+        run = record(
+            function[self.lnc],
+            kwargs=dict(self.arguments()),
+            chip=machine,
+            options=SimOptions(data="none"),
+        )
+        return (run.trace, *run.other_traces)
+
+    def _file(self, traces: Path, rank: int) -> Path:
+        digest = hashlib.sha256(self.key.encode()).hexdigest()[:16]
+        return traces / f"{digest}-{rank}.npz"
+
+    def _kept(self, traces: Path) -> tuple[Trace, ...] | None:
+        files = [self._file(traces, rank) for rank in range(self.lnc)]
+        if not all(file.exists() for file in files):
+            return None
+        try:
+            return tuple(Trace.load(file) for file in files)
+        except InputError:
+            return None

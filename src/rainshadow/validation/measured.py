@@ -1,0 +1,80 @@
+"""Knows what a profiler would read off a timed kernel: totals, active times, counts, shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rainshadow.machine import Chip, NeuronCore
+from rainshadow.sim.timeline import Timeline
+
+Rows = np.ndarray[Any, np.dtype[Any]]
+_PS = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A kernel timed on a chip. timelines: one a core."""
+
+    chip: Chip
+    timelines: tuple[Timeline, ...]
+
+    @property
+    def core(self) -> NeuronCore:
+        assert self.chip.core is not None, "kernels run on chips with NeuronCores"
+        return self.chip.core
+
+    @property
+    def slowest(self) -> Timeline:
+        """The core that ends last."""
+        return max(self.timelines, key=lambda timeline: timeline.duration_ps)
+
+    @property
+    def duration_s(self) -> float:
+        """Of the slowest core, without starting the kernel."""
+        return self.slowest.duration_ps * _PS
+
+    @property
+    def launch_s(self) -> float:
+        """What starting and ending a kernel adds."""
+        return self.slowest.launch_ps * _PS
+
+    def rows(self, wanted: Callable[[Any], bool]) -> Rows:
+        """bool[n] of the slowest core: the rows whose signature is wanted."""
+        trace = self.slowest.trace
+        chosen = np.array([wanted(signature) for signature in trace.signatures], dtype=bool)
+        return chosen[trace.signature]
+
+    def active_s(self, rows: Rows) -> float:
+        """Time in which at least one of the rows keeps its engine."""
+        start = self.slowest.start_ps[rows]
+        end = start + self.slowest.busy_ps[rows]
+        order = np.argsort(start, kind="stable")
+        start, end = start[order], end[order]
+        if not len(start):
+            return 0.0
+        reach = np.maximum.accumulate(end)
+        before = np.concatenate([[start[0]], reach[:-1]])
+        return float(np.maximum(reach - np.maximum(before, start), 0).sum()) * _PS
+
+    def span_s(self, rows: Rows) -> float:
+        """From the first start of the rows to the last end of their work."""
+        start = self.slowest.start_ps[rows]
+        if not len(start):
+            return 0.0
+        return float((start + self.slowest.busy_ps[rows]).max() - start.min()) * _PS
+
+    @property
+    def hbm_bytes(self) -> int:
+        """Read from and written to HBM by the slowest core."""
+        trace = self.slowest.trace
+        return trace.moved_bytes("hbm", written=False) + trace.moved_bytes("hbm", written=True)
+
+    @property
+    def peak_flops(self) -> float:
+        """Of the tensor engine in bf16."""
+        tensor = self.core.tensor
+        return 2 * tensor.rows.value * tensor.columns.value * tensor.clock.value

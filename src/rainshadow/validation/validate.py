@@ -1,0 +1,104 @@
+"""Knows how every point of a table is computed again: its family, one run for all that share it."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rainshadow.errors import RainshadowError
+from rainshadow.validation.checkouts import Checkouts
+from rainshadow.validation.points import Point
+from rainshadow.validation.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A point and what became of it. predicted: None where `why` says why it could not be run."""
+
+    point: Point
+    family: str
+    target: Target | None
+    predicted: float | None = None
+    why: str = ""
+
+    @property
+    def error(self) -> float | None:
+        """(predicted - published) / published."""
+        published = self.point.value
+        if self.predicted is None or not published:
+            return None
+        return self.predicted / published - 1
+
+
+@cache
+def families() -> dict[str, Any]:
+    """Every family by name: the modules of the folder."""
+    package = importlib.import_module("rainshadow.validation.families")
+    return {
+        module.name: importlib.import_module(f"{package.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(package.__path__)
+    }
+
+
+def validate(
+    points: Sequence[Point],
+    checkouts: Checkouts,
+    *,
+    traces: Path | None = None,
+    tell: Callable[[int, int, str], None] = lambda done, total, what: None,
+) -> list[Outcome]:
+    """The outcome of every point, in their order. tell: called before each run with its name."""
+    outcomes: dict[int, Outcome] = {}
+    waiting: dict[str, tuple[Any, list[tuple[int, Point, str]]]] = {}
+    for number, point in enumerate(points):
+        name = next((name for name, family in families().items() if family.claims(point)), None)
+        if name is None:
+            outcomes[number] = Outcome(point, "", None, why=_unclaimed(point))
+            continue
+        try:
+            launch = families()[name].launch(point, checkouts)
+        except RainshadowError as error:
+            outcomes[number] = _failed(point, name, error)
+            continue
+        waiting.setdefault(launch.key, (launch, []))[1].append((number, point, name))
+    for done, (key, (launch, sharing)) in enumerate(waiting.items()):
+        tell(done, len(waiting), key)
+        for number, outcome in _run(launch, sharing, traces):
+            outcomes[number] = outcome
+    return [outcomes[number] for number in range(len(points))]
+
+
+def _run(
+    launch: Any, sharing: Sequence[tuple[int, Point, str]], traces: Path | None
+) -> Iterator[tuple[int, Outcome]]:
+    try:
+        measured = launch.measure(traces)
+    except (RainshadowError, AssertionError) as error:
+        for number, point, name in sharing:
+            yield number, _failed(point, name, error)
+        return
+    for number, point, name in sharing:
+        family = families()[name]
+        try:
+            predicted = family.value(point, measured)
+        except RainshadowError as error:
+            yield number, _failed(point, name, error)
+            continue
+        yield number, Outcome(point, name, family.target(point), predicted)
+
+
+def _failed(point: Point, family: str, error: BaseException) -> Outcome:
+    """The kernel or the family refused. A kernel's own assertion counts as a refusal."""
+    return Outcome(point, family, None, why=" ".join(str(error).split()) or type(error).__name__)
+
+
+def _unclaimed(point: Point) -> str:
+    source = point["source_of_kernel"]
+    if source in ("", "-") or source.startswith(("none", "optimized kernel not")):
+        return "no kernel is published for it"
+    return "no family computes it"
