@@ -172,3 +172,9 @@ def test_the_licence_is_apache_2():
     assert "Apache License" in text and "Version 2.0, January 2004" in text
     assert "END OF TERMS AND CONDITIONS" in text
     assert 'license = "Apache-2.0"' in (ROOT / "pyproject.toml").read_text("utf-8")
+
+
+def test_the_table_of_rules_is_current():
+    command = [sys.executable, "tools/rules_table.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, check=False)
+    assert done.returncode == 0, "docs/rules.md is old: run `python tools/rules_table.py`"

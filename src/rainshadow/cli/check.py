@@ -8,14 +8,11 @@ documents do not say works.
 from __future__ import annotations
 
 import json
-import re
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-_FUNCTION = re.compile(r"^(?P<path>.+):(?P<name>[A-Za-z_]\w*)$")
 _FORMATS = ("text", "json")
 
 
@@ -30,6 +27,7 @@ def command(
     """Check, print, and fail where there is an error."""
     from rainshadow.errors import CheckFailed, InputError
     from rainshadow.findings import has_errors, in_order
+    from rainshadow.nki.program import split_target
     from rainshadow.nki.subset import check_subset
 
     form = "json" if as_json else output
@@ -37,9 +35,8 @@ def command(
         raise InputError(f"--format {output}", allowed=" or ".join(_FORMATS))
     if not strict:
         raise InputError(f"nothing to check in {kernel}", allowed="--strict")
-    match = _FUNCTION.match(kernel)
-    path = Path(match["path"] if match else kernel)
-    findings = in_order(check_subset(path, match["name"] if match else None))
+    path, name = split_target(kernel)
+    findings = in_order(check_subset(path, name))
     if form == "json":
         print(json.dumps({"findings": [finding.to_json() for finding in findings]}, indent=2))
     else:

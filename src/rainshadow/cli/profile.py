@@ -8,17 +8,11 @@ summary.json, the trace, and a timeline for ui.perfetto.dev.
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    from rainshadow.nki import Run
-
-_FUNCTION = re.compile(r"^(?P<path>.+):(?P<name>[A-Za-z_]\w*)$")
 
 
 def command(
@@ -40,26 +34,18 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
 ) -> None:
     """Run, time, write, print."""
-    from rainshadow.errors import InputError
     from rainshadow.machine import load_neuron_chip
+    from rainshadow.nki.program import launch, split_target
     from rainshadow.porting.output import staged
     from rainshadow.report.profile import summarize_profile
     from rainshadow.report.text import profile_text
     from rainshadow.sim.timing import time_trace
 
-    if data not in ("full", "none"):
-        raise InputError(f"--data {data}", allowed="full or none")
     machine = load_neuron_chip(chip)
-    match = _FUNCTION.match(kernel)
-    path = Path(match["path"] if match else kernel)
-    name = f"{path.stem}-{match['name']}" if match else path.stem
-    folder = out or Path("rainshadow-out") / name
+    path, name = split_target(kernel)
+    folder = out or Path("rainshadow-out") / (f"{path.stem}-{name}" if name else path.stem)
     with staged(folder) as scratch:
-        runs = (
-            [_call(path, match["name"], arg or [], machine, data=data == "full", seed=seed)]
-            if match
-            else _script(path, arguments or [], arg, machine)
-        )
+        runs = launch(kernel, arg or [], arguments or [], machine, data=data, seed=seed)
         traces = [trace for run in runs for trace in (run.trace, *run.other_traces)]
         timelines = [time_trace(trace, machine) for trace in traces]
         summary = {"launches": [summarize_profile(timeline, machine) for timeline in timelines]}
@@ -69,29 +55,6 @@ def command(
     else:
         print("\n\n".join("\n".join(profile_text(launch)) for launch in summary["launches"]))
     print(f"rainshadow: written to {folder}/", file=sys.stderr)
-
-
-def _call(path: Path, name: str, given: list[str], machine: Any, *, data: bool, seed: int) -> Run:
-    from rainshadow.errors import InputError
-    from rainshadow.nki import record
-    from rainshadow.nki.program import as_script, bind_arguments, load_kernel
-    from rainshadow.sim.options import SimOptions
-
-    function = load_kernel(path, name)
-    values = bind_arguments(function, given, data=data, seed=seed)
-    options = SimOptions(data="full" if data else "none", seed=seed)
-    with as_script(path, ()):
-        return record(function, kwargs=values, chip=machine, options=options)
-    raise InputError(f"{path}:{name} ended the program instead of returning")
-
-
-def _script(path: Path, arguments: list[str], arg: list[str] | None, machine: Any) -> list[Run]:
-    from rainshadow.errors import InputError
-    from rainshadow.nki.program import run_program
-
-    if arg:
-        raise InputError("--arg without a function", allowed="FILE.py:function --arg NAME=VALUE")
-    return run_program(path, arguments, machine)
 
 
 def _write(folder: Path, timelines: list[Any], summary: dict[str, Any], *, parquet: bool) -> None:

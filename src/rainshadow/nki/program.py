@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import re
 import runpy
 import sys
 import traceback
@@ -25,10 +26,51 @@ from rainshadow.errors import (
 )
 from rainshadow.machine import Chip
 from rainshadow.nki.install import nki_names
-from rainshadow.nki.kernel import Kernel, Run, Shape, observe
+from rainshadow.nki.kernel import Kernel, Run, Shape, observe, record
+from rainshadow.sim.options import SimOptions
 
 #: Random integers are below this: small enough to be indices of any table.
 _INTEGER_END = 8
+
+
+_FUNCTION = re.compile(r"^(?P<path>.+):(?P<name>[A-Za-z_]\w*)$")
+
+
+def split_target(text: str) -> tuple[Path, str | None]:
+    """File and function of FILE.py:function, or the file and None."""
+    match = _FUNCTION.match(text)
+    return (Path(match["path"]), match["name"]) if match else (Path(text), None)
+
+
+def launch(
+    target: str,
+    given: Sequence[str],
+    arguments: Sequence[str],
+    chip: Chip,
+    *,
+    data: str = "full",
+    seed: int = 0,
+) -> list[Run]:
+    """The launches of FILE.py:function, called with arguments `given` as NAME=VALUE, or of FILE.py.
+
+    arguments: words that the script FILE.py gets.  data: "full", or "none" for shapes only.
+    Errors: `InputError` for options that do not go together; what the kernel or script raises.
+    """
+    if data not in ("full", "none"):
+        raise InputError(f"--data {data}", allowed="full or none")
+    path, name = split_target(target)
+    if name is None:
+        if given:
+            raise InputError(
+                "--arg without a function", allowed="FILE.py:function --arg NAME=VALUE"
+            )
+        return run_program(path, arguments, chip)
+    function = load_kernel(path, name)
+    values = bind_arguments(function, given, data=data == "full", seed=seed)
+    options = SimOptions(data="full" if data == "full" else "none", seed=seed)
+    with as_script(path, ()):
+        return [record(function, kwargs=values, chip=chip, options=options)]
+    raise InputError(f"{target} ended the program instead of returning")
 
 
 def load_kernel(path: Path, name: str) -> Callable[..., Any]:

@@ -1,0 +1,105 @@
+"""Show an instruction: operands, rules, cost, engines, sources and an example; or list them all.
+
+What is shown is read from the instruction's own code, so it is what the simulator does.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rainshadow.isa.instruction import Instruction
+
+_WIDTH = 96
+
+
+def command(
+    name: Annotated[str | None, typer.Argument(help="An instruction, such as nc_matmul.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
+) -> None:
+    """Print one instruction, or the list."""
+    from rainshadow.errors import UnknownNameError
+    from rainshadow.isa.instruction import load_instructions
+
+    known = load_instructions()
+    if name is None:
+        rows = [_headline(cls) for _, cls in sorted(known.items())]
+        print(json.dumps(rows, indent=2) if as_json else "\n".join(_list_text(rows)))
+        return
+    if name not in known:
+        raise UnknownNameError("instruction", name, known)
+    entry = _entry(known[name])
+    print(json.dumps(entry, indent=2) if as_json else "\n".join(_text(entry)))
+
+
+def _headline(cls: type[Instruction]) -> dict[str, Any]:
+    from rainshadow.isa.describe import engines_of, summary_of
+
+    return {
+        "name": cls.opcode,
+        "module": f"nki.{cls.MODULE}",
+        "engines": engines_of(cls),
+        "summary": summary_of(cls),
+    }
+
+
+def _entry(cls: type[Instruction]) -> dict[str, Any]:
+    import importlib
+    import inspect
+    from dataclasses import asdict
+
+    from rainshadow.isa.describe import cost_of, cost_terms, operands_of, rules_of, source_of
+
+    function = getattr(importlib.import_module(f"rainshadow.nki.{cls.MODULE}"), cls.opcode)
+    return {
+        **_headline(cls),
+        "signature": f"{cls.opcode}({', '.join(inspect.signature(function).parameters)})",
+        "operands": operands_of(cls),
+        "reads": list(cls.READS),
+        "writes": list(cls.WRITES),
+        "rows_by_index": list(cls.INDIRECT),
+        "options": list(cls.PARAMS),
+        "rules": [asdict(rule) for rule in rules_of(cls)],
+        "cost": cost_of(cls),
+        "cost_terms": cost_terms(cls),
+        "source": source_of(cls),
+        "example": cls.EXAMPLE,
+    }
+
+
+def _list_text(rows: list[dict[str, Any]]) -> list[str]:
+    width = max(len(row["name"]) for row in rows)
+    lines = []
+    for row in rows:
+        engines = "/".join(row["engines"])
+        lines.append(f"{row['name']:<{width}}  {engines:<22}  {row['summary']}")
+    return lines
+
+
+def _text(entry: dict[str, Any]) -> list[str]:
+    lines = [f"{entry['module']}.{entry['signature']}", *_wrapped(entry["summary"], "")]
+    lines += ["", f"engines: {', '.join(entry['engines'])}", ""]
+    lines += _wrapped(entry["operands"], "operands: ")
+    indexed = f"; rows by index: {', '.join(entry['rows_by_index'])}"
+    lines.append(
+        f"reads {', '.join(entry['reads']) or 'nothing'}; writes {', '.join(entry['writes'])}"
+        + (indexed if entry["rows_by_index"] else "")
+    )
+    lines += ["", "rules:"]
+    for rule in entry["rules"]:
+        about = f" ({', '.join(rule['operands'])})" if rule["operands"] else ""
+        limit = f" Allowed: {rule['allowed']}" if rule["allowed"] else ""
+        lines += _wrapped(f"{rule['text']}{about}{limit}", "  - ")
+    lines += ["", "cost:", *textwrap.indent(entry["cost"], "    ").splitlines()]
+    for term, meaning in entry["cost_terms"].items():
+        lines += _wrapped(f"{term}: {meaning}", "  ")
+    lines += ["", *_wrapped(entry["source"], ""), "", "example:", f"    {entry['example']}"]
+    return lines
+
+
+def _wrapped(text: str, first: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
