@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rainshadow.errors import NkiValidationError, OutOfBoundsError
-from rainshadow.isa.access import AccessPattern, DynamicSlice
+from rainshadow.isa.access import AccessPattern
+from rainshadow.isa.indices import DynamicSlice
 from rainshadow.isa.memory import Buffer, Space
 from rainshadow.isa.strides import contiguous_strides, merge_axes
 
@@ -213,6 +214,31 @@ def test_the_same_bytes_viewed_as_a_narrower_dtype_have_more_elements():
     assert narrow.box() == view.box()
 
 
+def test_rearrange_splits_reorders_and_merges_axes_by_name():
+    view = tensor((4, 24))
+    split = view.rearrange(("b", ("h", "w")), ("b", "w", "h"), {"h": 4})
+    np.testing.assert_array_equal(split.array, view.array.reshape(4, 4, 6).transpose(0, 2, 1))
+    merged = tensor((4, 2, 3, 5)).rearrange(("p", "a", "b", "c"), ("p", "c", ("a", "b")))
+    expected = np.arange(120).reshape(4, 6, 5).transpose(0, 2, 1)
+    np.testing.assert_array_equal(merged.array, expected)
+    in_hbm = tensor((6, 4), Space.shared_hbm).rearrange(
+        (("a", "b"), "c"), ("b", "a", "c"), {"a": 2}
+    )
+    np.testing.assert_array_equal(in_hbm.array, np.arange(24).reshape(2, 3, 4).transpose(1, 0, 2))
+
+
+def test_a_position_read_from_a_tensor_selects_like_its_number():
+    table, index = tensor((5, 4, 2), Space.shared_hbm), tensor((1, 1), dtype="int32")
+    index.array[...] = 3
+    picked = table.select(0, index)
+    np.testing.assert_array_equal(picked.array, table.array[3])
+    assert picked.is_indirect() and picked[0:2].offset_from is index
+    with pytest.raises(NkiValidationError, match="already indirect"):
+        picked.select(0, index)
+    with pytest.raises(NkiValidationError, match="partition axis"):
+        tensor((5, 4)).select(0, index)
+
+
 def test_an_integer_keeps_the_partition_axis_on_chip_and_drops_it_in_hbm():
     assert tensor((4, 6))[2].shape == (1, 6)
     assert tensor((4, 6))[2].start_partition == 2
@@ -270,6 +296,9 @@ def test_windows_past_the_tensor_are_out_of_bounds_and_the_limit_is_named(key, m
         (lambda x: x.squeeze_dim(1), "size 1"),
         (lambda x: x[:, :, 0:4:2].view("int8"), "contiguous last axis"),
         (lambda x: list(x), "nl.affine_range"),
+        (lambda x: x.__setitem__(0, 1.0), "nisa.tensor_copy"),
+        (lambda x: x.rearrange(("a", "b", "c"), ("a", "c")), "the same names"),
+        (lambda x: x.rearrange(("a", "b"), ("b", "a")), "an entry for each axis"),
         (lambda x: x.vector_select(0, tensor((2, 1), dtype="int32")), "axis 0 of an HBM tensor"),
     ],
 )

@@ -186,7 +186,7 @@ ONLY_POSITIVE = {"log", "sqrt", "rsqrt", "reciprocal"}
 
 
 def test_every_activation_function_has_a_torch_function_to_be_held_to():
-    assert set(ACTIVATION_FUNCTIONS) == set(TORCH) | set(DERIVATIVES)
+    assert set(ACTIVATION_FUNCTIONS) == set(TORCH) | set(DERIVATIVES) | {"prelu"}
 
 
 @pytest.mark.parametrize("name", sorted(TORCH))
@@ -209,6 +209,15 @@ def test_derivatives_are_what_torchs_autograd_finds(name):
         x = torch.from_numpy(data).double().requires_grad_()
         TORCH[DERIVATIVES[name]](x).sum().backward()
         np.testing.assert_allclose(dst.array, x.grad, rtol=1e-5, atol=2e-6)
+
+
+def test_prelu_has_the_slope_of_activate2_and_torchs_values():
+    data = values(0, 64, 40)
+    with core("trainium3"):
+        dst = blank(64, 40)
+        nisa.activate2(dst, "prelu", tile(data), 1.0, 0.0, nl.multiply, nl.add, relu_param=0.25)
+        expected = functional.prelu(torch.from_numpy(data), torch.tensor([0.25]))
+        np.testing.assert_array_equal(dst.array, expected)
 
 
 @given(SEEDS, PARTITIONS, COLUMNS, st.booleans())

@@ -18,6 +18,7 @@ from rainshadow.nki import isa as nisa
 from rainshadow.nki import language as nl
 
 GPSIMD, SCALAR, TENSOR = nisa.engine.gpsimd, nisa.engine.scalar, nisa.engine.tensor
+VECTOR = nisa.engine.vector
 LOAD = nisa.reduce_cmd.load_reduce
 
 
@@ -49,6 +50,43 @@ def range_select(**changes):
 
 #: A group of the one rank that there is.
 ALONE = ncc.ReplicaGroup([[0]])
+
+
+def topk(partitions: int = 16, **changes):
+    """topk with everything right but what is given."""
+    bf16 = {"dtype": "bfloat16"}
+    operands = {
+        "val_dst": sbuf(partitions, 4, **bf16), "idx_dst": sbuf(partitions, 4, dtype="uint32"),
+        "src": sbuf(partitions, 8, **bf16), "n": 64,
+    }  # fmt: skip
+    nisa.topk(**(operands | changes))
+
+
+def matmul_mx(**changes):
+    """nc_matmul_mx with everything right but what is given."""
+    packed, scale = {"dtype": "float8_e4m3fn_x4"}, {"dtype": "uint8"}
+    operands = {
+        "dst": psum(8, 16), "stationary": sbuf(32, 8, **packed), "moving": sbuf(32, 16, **packed),
+        "stationary_scale": sbuf(32, 8, **scale), "moving_scale": sbuf(32, 16, **scale),
+    }  # fmt: skip
+    nisa.nc_matmul_mx(**(operands | changes))
+
+
+def quantize_mx(**changes):
+    """quantize_mx with everything right but what is given."""
+    operands = {
+        "dst": sbuf(32, 4, dtype="float8_e5m2_x4"), "src": sbuf(32, 16, dtype="bfloat16"),
+        "dst_scale": sbuf(32, 4, dtype="uint8"),
+    }  # fmt: skip
+    nisa.quantize_mx(**(operands | changes))
+
+
+def activate2(op0=nl.multiply, op1=nl.add, **changes):
+    """activate2 with everything right but what is given."""
+    operands = {"dst": sbuf(4, 8), "op": nl.exp, "data": sbuf(4, 8), "imm0": 2.0, "imm1": 1.0}
+    nisa.activate2(**(operands | {"op0": op0, "op1": op1} | changes))
+
+
 #: (instruction, what is wrong with it, the call, what was asked, the limit)
 VIOLATIONS: list[tuple[str, str, Callable[[], object], str, str]] = [
     # memory
@@ -317,6 +355,33 @@ VIOLATIONS: list[tuple[str, str, Callable[[], object], str, str]] = [
      lambda: nisa.nonzero_with_count(sbuf(4, 8, dtype="int32"), sbuf(4, 8)), "dst has 8", "9"),
     ("nonzero_with_count", "dtypes", lambda: nisa.nonzero_with_count(sbuf(4, 9), sbuf(4, 8)),
      "dst float32", "dst int32"),
+    # random numbers
+    ("rng", "floats", lambda: nisa.rng(sbuf(4, 8)), "dst is float32", "int8.*uint32"),
+    ("rng", "engine", lambda: nisa.rng(sbuf(4, 8, dtype="int32"), SCALAR), "scalar", "vector"),
+    ("dropout", "dtypes", lambda: nisa.dropout(sbuf(4, 8), sbuf(4, 8, dtype="bfloat16"), 0.5),
+     "dst is float32", "bfloat16"),
+    ("dropout", "probability", lambda: nisa.dropout(sbuf(4, 8), sbuf(4, 8), 1.5),
+     r"prob 1\.5", "0 to 1"),
+    ("dropout", "integer probabilities",
+     lambda: nisa.dropout(sbuf(4, 8), sbuf(4, 8), sbuf(4, 1, dtype="int32")),
+     "prob is int32", "any float"),
+    ("set_rng_seed", "two seeds", lambda: nisa.set_rng_seed(sbuf(1, 2, dtype="uint32")),
+     r"uint32\[1, 2\]", r"\[1, 1\]"),
+    ("rand_set_state", "five words", lambda: nisa.rand_set_state(sbuf(4, 5, dtype="uint32")),
+     "has 5", "6"),
+    ("rand_set_state", "vector engine",
+     lambda: nisa.rand_set_state(sbuf(4, 24, dtype="uint32"), VECTOR), "engine vector", "gpsimd"),
+    ("rand_get_state", "floats", lambda: nisa.rand_get_state(sbuf(4, 6)), "float32", "uint32"),
+    ("rand_get_state", "psum", lambda: nisa.rand_get_state(psum(4, 6, dtype="uint32")),
+     "dst is in psum", "sbuf"),
+    # GpSimdE's searches
+    ("topk", "float32", lambda: topk(src=sbuf(16, 8)), "src is float32", "bfloat16"),
+    ("topk", "8 partitions", lambda: topk(8), "8 partitions", "multiple of 16"),
+    ("topk", "n beyond the elements", lambda: topk(n=129), "n 129", "8 to 128"),
+    ("sequence_bounds", "two partitions",
+     lambda: nisa.sequence_bounds(sbuf(2, 2, 8), sbuf(2, 8)), r"\(2, 8\)", "one partition"),
+    ("sequence_bounds", "psum", lambda: nisa.sequence_bounds(sbuf(1, 2, 8), psum(1, 8)),
+     "segment_ids is in psum", "sbuf"),
     ("sendrecv", "one core", lambda: nisa.sendrecv(sbuf(4, 8), sbuf(4, 8), 1, 1, 0),
      "sendrecv on one core", "two cores"),
     ("core_barrier", "one core", lambda: nisa.core_barrier(hbm(4, 8), (0, 1)),
@@ -348,12 +413,37 @@ VIOLATIONS: list[tuple[str, str, Callable[[], object], str, str]] = [
          [[hbm(4, 8)]] * 2, [[hbm(4, 8)]], [[hbm(4, 8)]] * 2, ALONE, nl.add, channel_ids=[0, 1]),
      "2 source tensors for 2 channels", "one tensor for each channel"),
 ]  # fmt: skip
+#: The same for what NeuronCore-v4 has and earlier ones do not.
+VIOLATIONS_V4: list[tuple[str, str, Callable[[], object], str, str]] = [
+    ("activate2", "operators", lambda: activate2(nl.add, nl.multiply),
+     "op0 add, op1 multiply", "multiply and add"),
+    ("activate2", "imm0 as a row", lambda: activate2(imm0=sbuf(4, 8)),
+     r"imm0 has shape \(4, 8\)", r"\(4, 1\)"),
+    ("activate2", "hbm", lambda: activate2(data=hbm(4, 8)), "data is in shared_hbm", "sbuf or"),
+    ("exponential", "bf16 maximum",
+     lambda: nisa.exponential(sbuf(4, 8), sbuf(4, 8), max_value=sbuf(4, 1, dtype="bfloat16")),
+     "max_value is bfloat16", "float32"),
+    ("exponential", "a start without loading it",
+     lambda: nisa.exponential(sbuf(4, 8), sbuf(4, 8), reduce_init=1.0),
+     "reduce_init", "load_reduce"),
+    ("rand2", "bounds", lambda: nisa.rand2(sbuf(4, 8), 1.0, 0.0), r"min 1\.0", "min below max"),
+    ("rand2", "hbm", lambda: nisa.rand2(hbm(4, 8), 0.0, 1.0), "shared_hbm", "sbuf or psum"),
+    ("quantize_mx", "float32", lambda: quantize_mx(src=sbuf(32, 16)), "float32", "bfloat16"),
+    ("quantize_mx", "16 partitions",
+     lambda: quantize_mx(dst=sbuf(16, 4, dtype="float8_e5m2_x4"),
+                         src=sbuf(16, 16, dtype="bfloat16")), r"\(16, 16\)", "multiple of 32"),
+    ("nc_matmul_mx", "bf16", lambda: matmul_mx(moving=sbuf(32, 16, dtype="bfloat16")),
+     "moving is bfloat16", "float8_e4m3fn_x4"),
+    ("nc_matmul_mx", "odd rows",
+     lambda: matmul_mx(dst=psum(7, 16), stationary=sbuf(32, 7, dtype="float8_e4m3fn_x4"),
+                       stationary_scale=sbuf(32, 7, dtype="uint8")), r"\(32, 7\)", "an even free"),
+]  # fmt: skip
 IDS = [f"{opcode}-{wrong}" for opcode, wrong, *_ in VIOLATIONS]
+IDS_V4 = [f"{opcode}-{wrong}" for opcode, wrong, *_ in VIOLATIONS_V4]
 
 
-@pytest.mark.parametrize(("call", "asked", "limit"), [entry[2:] for entry in VIOLATIONS], ids=IDS)
-def test_a_violation_names_what_was_asked_and_the_limit(call, asked, limit):
-    with core(data="none"), pytest.raises(NkiValidationError) as caught:
+def assert_refused(chip: str, call: Callable[[], object], asked: str, limit: str) -> None:
+    with core(chip, data="none"), pytest.raises(NkiValidationError) as caught:
         call()
     question, _, allowed = str(caught.value).partition("allowed: ")
     assert re.search(asked, question, re.DOTALL)
@@ -361,8 +451,29 @@ def test_a_violation_names_what_was_asked_and_the_limit(call, asked, limit):
     assert caught.value.exit_code == 1
 
 
+@pytest.mark.parametrize(("call", "asked", "limit"), [entry[2:] for entry in VIOLATIONS], ids=IDS)
+def test_a_violation_names_what_was_asked_and_the_limit(call, asked, limit):
+    assert_refused("trainium2", call, asked, limit)
+
+
+@pytest.mark.parametrize(
+    ("call", "asked", "limit"), [entry[2:] for entry in VIOLATIONS_V4], ids=IDS_V4
+)
+def test_what_only_v4_has_is_refused_on_trainium_2_and_has_rules_on_trainium_3(call, asked, limit):
+    assert_refused("trainium2", call, r"Trainium 2 \(gen3\)", "gen4")
+    assert_refused("trainium3", call, asked, limit)
+
+
 def test_every_instruction_with_rules_of_its_own_is_in_the_table():
-    assert {opcode for opcode, *_ in VIOLATIONS} - {"ndarray"} == set(load_instructions())
+    listed = {opcode for opcode, *_ in VIOLATIONS + VIOLATIONS_V4} - {"ndarray"}
+    assert listed == set(load_instructions())
+
+
+@pytest.mark.parametrize("call", [topk, activate2, quantize_mx, matmul_mx])
+def test_the_calls_that_violations_start_from_are_allowed(call):
+    with core("trainium3", data="none") as recorder:
+        call()
+        assert recorder.instruction_count == 1
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import numpy as np
 
 from rainshadow import dtypes
 from rainshadow.errors import NkiValidationError, OutOfBoundsError
-from rainshadow.isa.indices import DynamicSlice, Indirection
+from rainshadow.isa.indices import Indirection, axis_names, window
 from rainshadow.isa.memory import Buffer, Space
 from rainshadow.isa.strides import comb_of, merge_axes, reshape_strides
 
@@ -244,8 +244,8 @@ class AccessPattern:
         return [[s, n] for s, n in zip(self.strides, self.shape, strict=True)]
 
     def is_indirect(self) -> bool:
-        """True if an index tile picks rows of this view."""
-        return self.indirection is not None
+        """True if a tensor's values say where this view lies."""
+        return self.indirection is not None or self.offset_from is not None
 
     # -- views ---------------------------------------------------------------------------------
 
@@ -263,7 +263,7 @@ class AccessPattern:
                 allowed="windows of its other axes",
                 fix="slice the index tile before vector_select",
             )
-        return AccessPattern(
+        result = AccessPattern(
             self.buffer_,
             self.dtype,
             shape,
@@ -271,101 +271,20 @@ class AccessPattern:
             self.offset if offset is None else offset,
             indirection or picked,
         )
+        result.offset_from = self.offset_from
+        return result
 
     def __getitem__(self, key: Any) -> AccessPattern:
         """NumPy-style slices, integers, `...` and `nl.ds`; integers keep the partition axis."""
-        if type(key) is not tuple:
-            key = (key,)
-        ndim = len(self.shape)
-        if Ellipsis in key:
-            where = key.index(Ellipsis)
-            key = key[:where] + (slice(None),) * (ndim - len(key) + 1) + key[where + 1 :]
-        if len(key) > ndim:
-            raise NkiValidationError(
-                f"{len(key)} indices for a tensor of {ndim} axes, shape {self.shape}",
-                fix="drop the surplus indices",
-            )
-        shape: list[int] = []
-        strides: list[int] = []
-        offset = self.offset
-        for axis, (extent, stride) in enumerate(zip(self.shape, self.strides, strict=True)):
-            index = key[axis] if axis < len(key) else slice(None)
-            kind = type(index)
-            if kind is slice:
-                if index.start is None and index.stop is None and index.step is None:
-                    shape.append(extent)
-                    strides.append(stride)
-                    continue
-                start, count, step = self._resolve(index, axis, extent)
-            elif isinstance(index, DynamicSlice):
-                start, count, step = self._check_window(
-                    int(index.start), int(index.size), 1, axis, extent
-                )
-            else:
-                start = self._check_index(index, axis, extent)
-                offset += start * stride
-                if axis == 0 and self.buffer_.on_chip:
-                    shape.append(1)
-                    strides.append(stride)
-                continue
-            offset += start * stride
-            shape.append(count)
-            strides.append(stride * step)
-        if not shape:
-            shape, strides = [1], [1]
-        elif len(shape) == 1 and self.buffer_.on_chip:
-            shape, strides = [shape[0], 1], [strides[0], 1]
-        return self._with(tuple(shape), tuple(strides), offset)
+        shape, strides, offset = window(key, self.shape, self.strides, self.buffer_.on_chip)
+        return self._with(shape, strides, self.offset + offset)
 
-    def _resolve(self, index: slice, axis: int, extent: int) -> tuple[int, int, int]:
-        step = 1 if index.step is None else int(index.step)
-        start = 0 if index.start is None else int(index.start)
-        stop = extent if index.stop is None else int(index.stop)
-        if step < 1:
-            raise NkiValidationError(
-                f"slice step {step} on axis {axis}", allowed="steps of 1 or more"
-            )
-        if start < 0:
-            start += extent
-        if stop < 0:
-            stop += extent
-        if stop > extent:
-            raise OutOfBoundsError(
-                f"slice {start}:{stop} on axis {axis} of a tensor of shape {self.shape}",
-                allowed=f"up to {extent}",
-                fix="clip the slice with min() or make the tile count divide the axis",
-            )
-        return self._check_window(start, -(-(stop - start) // step), step, axis, extent)
-
-    def _check_window(
-        self, start: int, count: int, step: int, axis: int, extent: int
-    ) -> tuple[int, int, int]:
-        # A view of no elements may be made, as Python's slices may, but not used.
-        inside = start + max(count - 1, 0) * step < extent or (count == 0 and start <= extent)
-        if start < 0 or count < 0 or not inside:
-            raise OutOfBoundsError(
-                f"{count} elements from {start} on axis {axis} of a tensor of shape {self.shape}",
-                allowed=f"elements inside 0..{extent - 1}",
-                fix="clip the slice with min() or make the tile count divide the axis",
-            )
-        return start, count, step
-
-    def _check_index(self, index: Any, axis: int, extent: int) -> int:
-        try:
-            position = index.__index__()
-        except AttributeError:
-            raise NkiValidationError(
-                f"index {index!r} on axis {axis}",
-                allowed="integers, slices, `...` and nl.ds(start, size)",
-            ) from None
-        if position < 0:
-            position += extent
-        if not 0 <= position < extent:
-            raise OutOfBoundsError(
-                f"index {index} on axis {axis} of a tensor of shape {self.shape}",
-                allowed=f"0..{extent - 1}",
-            )
-        return int(position)
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise NkiValidationError(
+            f"assignment into {self!r}",
+            allowed="instructions that write their dst",
+            fix="use nisa.tensor_copy(dst=tensor[...], src=value), or nisa.dma_copy in HBM",
+        )
 
     def __iter__(self) -> Iterator[AccessPattern]:
         raise NkiValidationError(
@@ -385,15 +304,24 @@ class AccessPattern:
         key[dim] = slice(start, end, step)
         return self[tuple(key)]
 
-    def select(self, dim: int, index: int) -> AccessPattern:
-        """One position of an axis; the axis disappears (the partition axis stays, with size 1)."""
+    def select(self, dim: int, index: Any) -> AccessPattern:
+        """One position of an axis; the axis disappears (the partition axis stays, with size 1).
+
+        index: a number, or an SBUF tensor of one element that is read when the view is used.
+        """
         key: list[Any] = [slice(None)] * self.ndim
-        key[dim] = index
-        return self[tuple(key)]
+        key[dim] = int(index) if isinstance(index, AccessPattern) else index
+        view = self[tuple(key)]
+        if isinstance(index, AccessPattern):
+            self._guard_partition(dim, "dynamic select")
+            if self.is_indirect():
+                raise NkiValidationError("dynamic select on a view that is already indirect")
+            view.offset_from = index
+        return view
 
     def vector_select(self, dim: int, vector_offset: AccessPattern) -> AccessPattern:
         """Rows `vector_offset[i, 0]` (int32, [P, 1] in SBUF) of axis `dim` of an HBM tensor."""
-        if self.indirection is not None:
+        if self.is_indirect():
             raise NkiValidationError("vector_select on a view that is already indirect")
         if self.buffer_.on_chip or dim != 0:
             raise NkiValidationError(
@@ -500,6 +428,31 @@ class AccessPattern:
             (*self.strides[:start_dim], stride, *self.strides[end_dim + 1 :]),
         )
 
+    def rearrange(
+        self,
+        src_pattern: Sequence[Any],
+        dst_pattern: Sequence[Any],
+        fixed_sizes: dict[str, int] | None = None,
+    ) -> AccessPattern:
+        """Axes split, reordered and merged by name: a name, or a tuple of names, for each axis."""
+        source, target = axis_names(src_pattern), axis_names(dst_pattern)
+        names = [name for group in source for name in group]
+        wanted = [name for group in target for name in group]
+        if len(source) != self.ndim or sorted(names) != sorted(set(wanted)):
+            raise NkiValidationError(
+                f"rearrange of {self.ndim} axes from {src_pattern} to {dst_pattern}",
+                allowed="an entry for each axis, and the same names, each once, on both sides",
+            )
+        view = self
+        for dim in reversed(range(self.ndim)):
+            if len(source[dim]) > 1:
+                sizes = [(fixed_sizes or {}).get(name, -1) for name in source[dim]]
+                view = view.reshape_dim(dim, sizes)
+        view = view.permute([names.index(name) for name in wanted])
+        for dim, group in enumerate(target):
+            view = view.flatten_dims(dim, dim + len(group) - 1) if len(group) > 1 else view
+        return view
+
     def reshape(self, *shape: Any) -> AccessPattern:
         """The same elements under a new shape, without a copy; the partition axis is kept."""
         new = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
@@ -585,6 +538,8 @@ class AccessPattern:
         shape = (*self.shape[:-1], self.shape[-1] * old // new)
         strides = (*(s * old // new for s in self.strides[:-1]), 1)
         return AccessPattern(self.buffer_, dtype, shape, strides, self.offset * old // new)
+
+    reinterpret_cast = view
 
     def __int__(self) -> int:
         """The value of a tensor of one element, where data are simulated."""

@@ -12,13 +12,23 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 #: Value that a reset gives, by operator.
-IDENTITY = {"add": 0.0, "subtract": 0.0, "multiply": 1.0, "maximum": -np.inf, "minimum": np.inf}
+IDENTITY = {
+    "add": 0.0,
+    "subtract": 0.0,
+    "multiply": 1.0,
+    "maximum": -np.inf,
+    "minimum": np.inf,
+    "abs_max": 0.0,
+    "abs_min": np.inf,
+}
 
 _REDUCE: dict[str, Any] = {
     "add": np.add,
     "multiply": np.multiply,
     "maximum": np.maximum,
     "minimum": np.minimum,
+    "abs_max": np.maximum,
+    "abs_min": np.minimum,
 }
 
 
@@ -42,6 +52,8 @@ class Accumulator:
         """Reduce [P, free...] into the registers; returns them."""
         ufunc = _REDUCE[operator]
         flat = data.reshape(data.shape[0], -1)
+        if operator in ("abs_max", "abs_min"):
+            flat = np.abs(flat)
         values = self.values[: data.shape[0]]
         values[...] = ufunc(values, ufunc.reduce(flat, axis=1))
         return values

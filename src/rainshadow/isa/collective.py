@@ -78,7 +78,7 @@ class Collective(Instruction):
         allowed = (*_HBM, Space.sbuf) if sbuf else _HBM
         for name, view in names.items():
             rules.require_space(self.opcode, name, view, *allowed)
-            if view.is_indirect():
+            if view.indirection is not None:
                 raise NkiValidationError(
                     f"{self.opcode}: the rows of {name} are picked by an index tile",
                     allowed="plain tensors",

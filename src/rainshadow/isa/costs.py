@@ -39,6 +39,17 @@ def gpsimd_work(chip: Chip, cycles: float) -> Work:
     return Work((gpsimd.start_cycles.value + cycles) / gpsimd.clock.value)
 
 
+def unpublished_work(signature: Signature, chip: Chip, elements: float) -> Work:
+    """An instruction of VectorE or GpSimdE whose cost AWS does not publish: assumed, with a range.
+
+    See `unpublished_element_cycles` of the machine data.
+    """
+    core = core_of(chip)
+    if signature.engine == "gpsimd":
+        return gpsimd_work(chip, elements * core.gpsimd.unpublished_element_cycles.value)
+    return vector_work(chip, elements * core.vector.unpublished_element_cycles.value)
+
+
 def engine_work(signature: Signature, chip: Chip, cycles: float, table: str = "") -> Work:
     """The work on whichever of VectorE, ScalarE and GpSimdE the signature names."""
     match signature.engine:

@@ -38,12 +38,14 @@ class AluOperator:
 class ActivationFunction:
     """A function of ScalarE: function(x) in float32; `table` names its lookup table.
 
-    Functions with table "" need no table (they pass data through).
+    Functions with table "" need no table (they pass data through). takes_slope: the function has
+    a second argument, nki.isa.activate2's relu_param.
     """
 
     name: str
-    function: Callable[[Array], Array]
+    function: Callable[..., Array]
     table: str
+    takes_slope: bool = False
 
 
 def _abs_max(a: Any, b: Any, out: Array | None = None) -> Array:
@@ -200,6 +202,10 @@ def _erf_dx(x: Array) -> Array:
     return np.float32(2 / math.sqrt(math.pi)) * np.exp(-x * x)
 
 
+def _prelu(x: Array, slope: Any = 0.0) -> Array:
+    return np.where(x >= 0, x, x * slope)
+
+
 def _function(name: str, function: Callable[[Array], Array], table: str | None = None) -> Any:
     return ActivationFunction(name, function, name if table is None else table)
 
@@ -235,6 +241,7 @@ ACTIVATION_FUNCTIONS: dict[str, ActivationFunction] = {
         _function("cos", np.cos),
         _function("tan", np.tan),
         _function("arctan", np.arctan),
+        ActivationFunction("prelu", _prelu, "", takes_slope=True),
     )
 }
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from rainshadow import dtypes
 from rainshadow.errors import NkiValidationError
+from rainshadow.isa import mx
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.engine import Engine
 from rainshadow.isa.instruction import Instruction
@@ -40,7 +41,7 @@ def require_direct(instr: Instruction) -> None:
     """Only operands of `INDIRECT` have rows that an index tile picks."""
     for name in (*instr.READS, *instr.WRITES):
         view = getattr(instr, name)
-        if name not in instr.INDIRECT and is_tensor(view) and view.is_indirect():
+        if name not in instr.INDIRECT and is_tensor(view) and view.indirection is not None:
             raise NkiValidationError(
                 f"{instr.opcode}: the rows of {name} are picked by an index tile",
                 allowed="plain operands",
@@ -141,6 +142,16 @@ def require_number(opcode: str, name: str, value: Any) -> None:
         raise NkiValidationError(f"{opcode}: {name} is {type(value).__name__}", allowed="a number")
 
 
+def require_dtype(opcode: str, name: str, view: Any, *allowed: str) -> None:
+    """A tensor operand has one of the dtypes; numbers pass."""
+    if isinstance(view, AccessPattern) and view.dtype not in allowed:
+        raise NkiValidationError(
+            f"{opcode}: {name} is {view.dtype}",
+            allowed=" or ".join(allowed),
+            fix="convert it with nisa.tensor_copy into a tile of that dtype",
+        )
+
+
 def require_integers_for_bits(opcode: str, op: AluOperator, **operands: Any) -> None:
     """An operator on bit patterns takes tensors of integers."""
     for name, view in operands.items():
@@ -226,4 +237,51 @@ def require_generation(opcode: str, chip: Chip, *generations: str) -> None:
             f"{opcode} on {chip.title} ({chip.generation})",
             allowed=", ".join(generations),
             fix="choose another target, or write it with other instructions",
+        )
+
+
+def require_scale_rows(opcode: str, name: str, scale: AccessPattern, data: AccessPattern) -> None:
+    """A scale tile has a row for every group of the partitions of an MX tile."""
+    needed = mx.num_scale_rows(data.shape[0])
+    if scale.shape[0] < needed:
+        raise NkiValidationError(
+            f"{opcode}: {name} has {scale.shape[0]} partitions for {data.shape[0]} of data",
+            allowed=f"at least {needed}: {mx.SCALES_PER_QUADRANT} rows at the start of each "
+            f"quadrant of {mx.QUADRANT}",
+        )
+
+
+def require_array_tile(
+    opcode: str,
+    chip: Chip,
+    position: tuple[int, ...],
+    size: tuple[int, ...],
+    stationary: AccessPattern,
+    *,
+    rows_only: bool = False,
+) -> None:
+    """A tile of TensorE's array: its sizes, where it starts, and that stationary fits into it.
+
+    128 rows are cut into 64s, from NeuronCore-v3 on into 32s too, and columns likewise.
+    """
+    if not position and not size:
+        return
+    whole = 128
+    allowed = (64, whole) if chip.generation == "gen2" else (_QUADRANT, 64, whole)
+    form = f"both as (row, column): sizes of {', '.join(map(str, allowed))}, starts that are "
+    form += f"multiples of them below {whole}" + (", columns whole" if rows_only else "")
+    complete = len(position) == len(size) == 2
+    if not complete or any(
+        extent not in allowed or start % extent or not 0 <= start < whole
+        for start, extent in zip(position, size, strict=True)
+    ):
+        raise NkiValidationError(
+            f"{opcode}: tile_position {position}, tile_size {size}", allowed=form
+        )
+    if rows_only and size[1] != whole:
+        raise NkiValidationError(f"{opcode}: tile_size {size}", allowed=form)
+    if stationary.shape[0] > size[0] or stationary.elements > size[1]:
+        raise NkiValidationError(
+            f"{opcode}: stationary {stationary.shape} in a tile of {size}",
+            allowed="a stationary operand no larger than the tile",
         )

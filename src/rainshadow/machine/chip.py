@@ -45,13 +45,19 @@ class TensorEngine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VectorEngine:
-    """One element per partition and cycle, times a performance-mode factor."""
+    """One element per partition and cycle, times a performance-mode factor.
+
+    quad_rate: elements per cycle of exponential, quantize_mx and rand2.
+    unpublished_element_cycles: per element, of instructions whose cost AWS does not publish.
+    """
 
     clock: Figure = quantity("Hz")
     min_initiation_cycles: Figure = quantity("count")
     fixed_latency_cycles: Figure = quantity("count")
     perf_mode_factor_2x: Figure = quantity("count")
     perf_mode_factor_4x: Figure = quantity("count")
+    quad_rate: Figure = quantity("count")
+    unpublished_element_cycles: Figure = quantity("count")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +73,14 @@ class ScalarEngine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpsimdEngine:
-    """Eight programmable cores."""
+    """Eight programmable cores.
+
+    unpublished_element_cycles: per element, of instructions whose cost AWS does not publish.
+    """
 
     clock: Figure = quantity("Hz")
     start_cycles: Figure = quantity("count")
+    unpublished_element_cycles: Figure = quantity("count")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,17 +109,22 @@ class DmaEngines:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sbuf:
-    """State buffer, per partition; usable: what kernels may allocate."""
+    """State buffer, per partition; usable: what kernels may allocate.
+
+    min_align: what first bytes within a partition are multiples of.
+    """
 
     bytes_per_partition: Figure = quantity("B")
+    min_align: Figure = quantity("B")
     usable_bytes_per_partition: Figure = quantity("B")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Psum:
-    """Partial-sum buffer, per partition."""
+    """Partial-sum buffer, per partition; min_align: as of SBUF."""
 
     bytes_per_partition: Figure = quantity("B")
+    min_align: Figure = quantity("B")
     banks: Figure = quantity("count")
     bank_bytes_per_partition: Figure = quantity("B")
 

@@ -52,5 +52,5 @@ class nc_version(IntEnum):
 class dma_engine(Enum):
     """Which DMA moves a sendrecv."""
 
-    dma = "dma"
-    gpsimd_dma = "gpsimd_dma"
+    dma = 1
+    gpsimd_dma = 2

@@ -23,9 +23,10 @@ from rainshadow.isa.access import AccessPattern
 from rainshadow.machine import Chip, load_chip
 from rainshadow.sim.cores import Ranks
 from rainshadow.sim.options import SimOptions
-from rainshadow.sim.recorder import Recorder, activate, inside_kernel, user_line
+from rainshadow.sim.recorder import Recorder, activate, inside_kernel
 from rainshadow.sim.replay import Replay, on_chip_memory
 from rainshadow.sim.trace import Trace
+from rainshadow.sim.user_lines import user_line
 
 DEFAULT_CHIP = "trainium2"
 #: AWS's variables that select the target, the first that is set; and their values.
@@ -117,11 +118,11 @@ class Kernel:
         return simulate(self)(*args, **kwargs)
 
 
-def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+def jit(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
     """Mark a function as an NKI kernel; `@nki.jit` and `@nki.jit(...)` both work."""
-    if function is None:
+    if fn is None:
         return functools.partial(jit, **options)
-    return function if isinstance(function, Kernel) else Kernel(function, **options)
+    return fn if isinstance(fn, Kernel) else Kernel(fn, **options)
 
 
 def target_chip() -> Chip:

@@ -15,11 +15,20 @@ from rainshadow.isa.access import AccessPattern as NkiTensor
 from rainshadow.isa.indices import DynamicSlice
 from rainshadow.isa.memory import Space as MemoryRegion
 from rainshadow.nki import isa
+from rainshadow.nki.composed_functions import *  # noqa: F403 - the whole module is re-exported
 from rainshadow.nki.kernel import target_chip
 from rainshadow.nki.objects import NKIObject
-from rainshadow.nki.ranges import affine_range, dynamic_range, sequential_range, static_range
+from rainshadow.nki.ranges import (
+    affine_range,
+    dynamic_range,
+    fori_loop,
+    no_reorder,
+    sequential_range,
+    static_range,
+    while_loop,
+)
 from rainshadow.nki.tile_functions import *  # noqa: F403 - the whole module is re-exported
-from rainshadow.nki.tile_functions import _tile
+from rainshadow.nki.tile_functions import tile
 from rainshadow.sim.recorder import active_recorder, inside_kernel
 
 __all__ = [
@@ -28,10 +37,14 @@ __all__ = [
     "NkiTensor",
     "affine_range",
     "dynamic_range",
+    "fori_loop",
+    "no_reorder",
     "sequential_range",
     "static_range",
+    "while_loop",
 ]
 
+DType = str
 bool_ = "bool_"
 int8, int16, int32 = "int8", "int16", "int32"
 uint8, uint16, uint32 = "uint8", "uint16", "uint32"
@@ -105,9 +118,9 @@ def _fill_hbm(tensor: NkiTensor, value: Any) -> None:
     pmax = tile_size.pmax
     for start in range(0, rows.shape[0], pmax):
         block = rows[start : start + pmax] if start + pmax <= rows.shape[0] else rows[start:]
-        tile = _tile(block.shape, tensor.dtype)
-        isa.memset(tile, value)
-        isa.dma_copy(block, tile)
+        part = tile(block.shape, tensor.dtype)
+        isa.memset(part, value)
+        isa.dma_copy(block, part)
 
 
 def zeros(shape: Any, dtype: Any, buffer: Any = sbuf, name: str = "") -> NkiTensor:
@@ -159,6 +172,18 @@ class _TileSize:
         return self.psum_bank_fmax_bytes // dtypes.itemsize(float32)
 
     psum_fmax = psum_bank_fmax
+    bn_stats_fmax = psum_bank_fmax
+
+    @property
+    def psum_min_align(self) -> int:
+        """What first bytes of PSUM tiles are multiples of."""
+        return int(_core().psum.min_align.value)
+
+    @property
+    def sbuf_min_align(self) -> int:
+        """What first bytes of SBUF tiles are multiples of."""
+        return int(_core().sbuf.min_align.value)
+
     bn_stats_fmax = psum_bank_fmax
 
     @property
@@ -231,3 +256,13 @@ def is_hbm(buffer: Any) -> bool:
 def is_on_chip(buffer: Any) -> bool:
     """True for SBUF and PSUM."""
     return MemoryRegion(buffer).on_chip
+
+
+def device_print(print_prefix: str, tensor: NkiTensor) -> None:
+    """Print a prefix and a tensor's values to standard output, where data are simulated."""
+    if tensor.buffer_.storage is None:
+        print(print_prefix, tensor)
+        return
+    values = tensor.array
+    shown = values.astype(np.float32) if values.dtype.kind == "V" else values
+    print(print_prefix, shown)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from rainshadow.errors import NkiValidationError
+from rainshadow.nki.registers import VirtualRegister
+from rainshadow.sim.recorder import active_recorder
 
 
 def _range(start: Any, stop: Any, step: Any) -> Iterator[int]:
@@ -28,5 +33,55 @@ def static_range(start: Any, stop: Any = None, step: Any = 1) -> Iterator[int]:
 
 
 def dynamic_range(start: Any, stop: Any = None, step: Any = 1) -> Iterator[int]:
-    """A loop that the device's sequencer runs."""
+    """A loop that the device's sequencer runs; its bounds may be registers."""
+    _require_step(step)
     return _range(start, stop, step)
+
+
+def _require_step(step: Any) -> int:
+    if not isinstance(step, int) or step < 1:
+        raise NkiValidationError(f"step {step!r} of a dynamic loop", allowed="1, 2, 3...")
+    return step
+
+
+def _require_reordering(what: str) -> None:
+    if active_recorder().num_ordered_regions:
+        raise NkiValidationError(
+            f"{what} inside nl.no_reorder", allowed="static loops", fix="end the block before it"
+        )
+
+
+def fori_loop(
+    lower: Any, upper: Any, body_fun: Callable[[VirtualRegister], Any], step: int = 1
+) -> None:
+    """body_fun(i) for i from lower to upper, which may be registers; i is a register of its own."""
+    _require_reordering("fori_loop")
+    for i in range(int(lower), int(upper), _require_step(step)):
+        body_fun(VirtualRegister(i))
+
+
+def while_loop(
+    init: VirtualRegister, body_fun: Callable[[VirtualRegister], VirtualRegister]
+) -> None:
+    """condition = body_fun(condition) while it is not 0."""
+    _require_reordering("while_loop")
+    condition = init
+    while int(condition):
+        active_recorder().count_iteration()
+        condition = body_fun(VirtualRegister(int(condition)))
+        if not isinstance(condition, VirtualRegister):
+            raise NkiValidationError(
+                f"the body of while_loop returned {type(condition).__name__}",
+                allowed="the register that decides whether to go on",
+            )
+
+
+@contextmanager
+def no_reorder() -> Iterator[None]:
+    """Instructions in program order, as Rainshadow runs them anyway; no dynamic loops inside."""
+    recorder = active_recorder()
+    recorder.num_ordered_regions += 1
+    try:
+        yield
+    finally:
+        recorder.num_ordered_regions -= 1

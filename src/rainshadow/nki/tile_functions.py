@@ -5,6 +5,7 @@ Their names are also what `op=` of a `nki.isa` instruction takes.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rainshadow import dtypes
@@ -15,27 +16,31 @@ from rainshadow.nki import isa
 from rainshadow.sim.recorder import active_recorder
 
 _larger, _smaller = max, min
+#: The largest float32 that is not above pi.
+_PI = 3.1415925
 
 
-def _tile(shape: tuple[int, ...], dtype: Any) -> AccessPattern:
+def tile(shape: tuple[int, ...], dtype: Any) -> AccessPattern:
+    """A new SBUF tile."""
     return active_recorder().allocate(shape, dtypes.canonical(dtype), Space.sbuf)
 
 
-def _on_chip(x: AccessPattern) -> AccessPattern:
+def on_chip(x: AccessPattern) -> AccessPattern:
+    """x, loaded into SBUF if it lies in HBM."""
     return x if x.space.on_chip else load(x)
 
 
 def load(src: AccessPattern, dtype: Any = None) -> AccessPattern:
     """A new SBUF tile with the elements of an HBM tensor; axis 0 becomes the partition axis."""
-    tile = _tile(src.shape, dtype or src.dtype)
-    isa.dma_copy(tile, src)
-    return tile
+    loaded = tile(src.shape, dtype or src.dtype)
+    isa.dma_copy(loaded, src)
+    return loaded
 
 
 def store(dst: AccessPattern, value: AccessPattern) -> None:
     """Write a tile to HBM; a PSUM tile goes through SBUF."""
     if value.space is Space.psum:
-        copied = _tile(value.shape, value.dtype)
+        copied = tile(value.shape, value.dtype)
         isa.tensor_copy(copied, value)
         value = copied
     isa.dma_copy(dst, value)
@@ -48,8 +53,8 @@ def broadcast_to(x: AccessPattern, shape: Any, dtype: Any = None) -> AccessPatte
         return x.broadcast_to(target)
     if x.shape[0] != 1:
         raise NkiValidationError(f"broadcast_to({x.shape} -> {target})", allowed="axes of size 1")
-    spread = _tile((target[0], *x.shape[1:]), dtype or x.dtype)
-    ones = _tile((1, target[0]), "float32")
+    spread = tile((target[0], *x.shape[1:]), dtype or x.dtype)
+    ones = tile((1, target[0]), "float32")
     isa.memset(ones, 1.0)
     flat = x.reshape((1, x.elements)) if x.ndim > 2 else x
     bank = active_recorder().core.psum.bank_bytes_per_partition.value
@@ -58,7 +63,7 @@ def broadcast_to(x: AccessPattern, shape: Any, dtype: Any = None) -> AccessPatte
     for start in range(0, x.elements, width):
         stop = _smaller(start + width, x.elements)
         part = active_recorder().allocate((target[0], stop - start), "float32", Space.psum)
-        row = _tile((1, stop - start), "float32")
+        row = tile((1, stop - start), "float32")
         isa.tensor_copy(row, flat[:, start:stop])
         isa.nc_matmul(part, ones, row, accumulate=False)
         isa.tensor_copy(out[:, start:stop], part)
@@ -68,10 +73,10 @@ def broadcast_to(x: AccessPattern, shape: Any, dtype: Any = None) -> AccessPatte
 def _binary(name: str, document: str) -> Any:
     def function(x: Any, y: Any, dtype: Any = None) -> AccessPattern:
         if not isinstance(x, AccessPattern):
-            return _with_scalar(name, _on_chip(y), x, dtype, reverse=True)
+            return _with_scalar(name, on_chip(y), x, dtype, reverse=True)
         if not isinstance(y, AccessPattern):
-            return _with_scalar(name, _on_chip(x), y, dtype, reverse=False)
-        return _with_tensor(name, _on_chip(x), _on_chip(y), dtype)
+            return _with_scalar(name, on_chip(x), y, dtype, reverse=False)
+        return _with_tensor(name, on_chip(x), on_chip(y), dtype)
 
     function.__name__ = name
     function.__doc__ = document
@@ -81,14 +86,14 @@ def _binary(name: str, document: str) -> Any:
 def _with_scalar(
     name: str, x: AccessPattern, number: Any, dtype: Any, *, reverse: bool
 ) -> AccessPattern:
-    result = _tile(x.shape, dtype or x.dtype)
+    result = tile(x.shape, dtype or x.dtype)
     isa.tensor_scalar(result, x, name, number, reverse)
     return result
 
 
 def _with_tensor(name: str, x: AccessPattern, y: AccessPattern, dtype: Any) -> AccessPattern:
     shape = tuple(_larger(a, b) for a, b in zip(x.shape, y.shape, strict=True))
-    result = _tile(shape, dtype or x.dtype)
+    result = tile(shape, dtype or x.dtype)
     if x.elements > 1 and y.elements == 1 and y.shape[0] == shape[0] and y.dtype == "float32":
         isa.tensor_scalar(result, x, name, y.reshape((y.shape[0], 1)))
     else:
@@ -98,8 +103,8 @@ def _with_tensor(name: str, x: AccessPattern, y: AccessPattern, dtype: Any) -> A
 
 def _unary(name: str, document: str) -> Any:
     def function(x: AccessPattern, dtype: Any = None) -> AccessPattern:
-        x = _on_chip(x)
-        result = _tile(x.shape, dtype or x.dtype)
+        x = on_chip(x)
+        result = tile(x.shape, dtype or x.dtype)
         isa.activation(result, name, x)
         return result
 
@@ -108,15 +113,43 @@ def _unary(name: str, document: str) -> Any:
     return function
 
 
+def free_axes(x: AccessPattern, axis: Any) -> tuple[int, ...]:
+    """An axis or several, counted from the front."""
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    return tuple(sorted(a + x.ndim if a < 0 else a for a in axes))
+
+
+def sin(x: AccessPattern, dtype: Any = None) -> AccessPattern:
+    """Sine, of any x: reduced to [-pi, pi], which is all that ScalarE's table covers."""
+    return _wave(x, 0.0, dtype)
+
+
+def cos(x: AccessPattern, dtype: Any = None) -> AccessPattern:
+    """Cosine, as a sine a quarter of a period ahead."""
+    return _wave(x, math.pi / 2, dtype)
+
+
+def _wave(x: AccessPattern, ahead: float, dtype: Any) -> AccessPattern:
+    """sin(x + ahead): periods are counted by a cast to int32, which rounds to nearest."""
+    x = on_chip(x)
+    phase, periods = tile(x.shape, "float32"), tile(x.shape, "int32")
+    isa.tensor_scalar(phase, x, "add", ahead)
+    isa.tensor_scalar(periods, phase, "multiply", 1 / (2 * math.pi))
+    isa.scalar_tensor_tensor(phase, periods, "multiply", -2 * math.pi, "add", phase)
+    isa.tensor_scalar(phase, phase, "maximum", -_PI, op1="minimum", operand1=_PI)
+    result = tile(x.shape, dtype or x.dtype)
+    isa.activation(result, "sin", phase)
+    return result
+
+
 def _reduction(name: str, operator: str, document: str) -> Any:
     def function(
         x: AccessPattern, axis: Any, dtype: Any = None, keepdims: bool = False
     ) -> AccessPattern:
-        x = _on_chip(x)
-        axes = (axis,) if isinstance(axis, int) else tuple(axis)
-        axes = tuple(sorted(a + x.ndim if a < 0 else a for a in axes))
+        x = on_chip(x)
+        axes = free_axes(x, axis)
         kept = tuple(1 if i in axes else extent for i, extent in enumerate(x.shape))
-        result = _tile(kept, dtype or x.dtype)
+        result = tile(kept, dtype or x.dtype)
         isa.tensor_reduce(result, operator, x, axes)
         if keepdims or len(axes) == x.ndim - 1:
             return result.reshape(kept if keepdims else (x.shape[0], 1))
@@ -173,13 +206,30 @@ softplus = _unary("softplus", "log(1 + e^x).")
 mish = _unary("mish", "x tanh(softplus(x)).")
 erf = _unary("erf", "Error function.")
 erf_dx = _unary("erf_dx", "Derivative of erf.")
-sin = _unary("sin", "Sine.")
-cos = _unary("cos", "Cosine.")
-tan = _unary("tan", "Tangent.")
+prelu = _unary("prelu", "x, times a slope where x < 0.")
+
+
+def tan(x: AccessPattern, dtype: Any = None) -> AccessPattern:
+    """Tangent: sine over cosine."""
+    ratio = tile(x.shape, "float32")
+    isa.reciprocal(ratio, cos(x, "float32"))
+    result = tile(x.shape, dtype or x.dtype)
+    isa.tensor_tensor(result, sin(x, "float32"), ratio, "multiply")
+    return result
+
+
 arctan = _unary("arctan", "Inverse tangent.")
 sign = _unary("sign", "-1, 0 or 1.")
 abs = _unary("abs", "|x|.")
-copy = _unary("copy", "x.")
+
+
+def copy(x: AccessPattern, dtype: Any = None) -> AccessPattern:
+    """x in a new SBUF tile, bit for bit where the dtype stays."""
+    x = on_chip(x)
+    result = tile(x.shape, dtype or x.dtype)
+    isa.tensor_copy(result, x)
+    return result
+
 
 sum = _reduction("sum", "add", "Sum over free axes.")
 max = _reduction("max", "maximum", "Largest over free axes.")

@@ -6,13 +6,10 @@ and cost is left to `isa`, when they run to `sim.timing`.
 
 from __future__ import annotations
 
-import linecache
-import sys
 import threading
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import CodeType, FrameType, TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -26,6 +23,7 @@ from rainshadow.isa.accumulator import Accumulator
 from rainshadow.isa.footprint import measure
 from rainshadow.isa.instruction import ACCESSORS, Instruction, Signature, make_signature
 from rainshadow.isa.memory import Buffer, Space
+from rainshadow.isa.random import Generators
 from rainshadow.isa.strides import contiguous_strides
 from rainshadow.machine import Chip, NeuronCore
 from rainshadow.sim.cores import Cores
@@ -35,12 +33,18 @@ from rainshadow.sim.options import SimOptions
 from rainshadow.sim.placement import Accesses, Request, place
 from rainshadow.sim.replay import Step, flat_bytes, on_chip_memory
 from rainshadow.sim.tensor_table import TensorTable, label_of
-from rainshadow.sim.trace import ARGUMENT, GIVEN, RETURNED, SPACES, Trace, TraceLine
+from rainshadow.sim.trace import (
+    ARGUMENT,
+    GIVEN,
+    RETURNED,
+    SPACES,
+    Trace,
+    with_dependencies,
+)
+from rainshadow.sim.user_lines import UserLines
 
 Column = np.ndarray[Any, np.dtype[Any]]
 
-#: Modules whose frames are the implementation, not the user's kernel.
-_INNER_MODULES = ("rainshadow.nki", "rainshadow.sim", "rainshadow.isa")
 _SBUF_ALIGNMENT_BYTES = 32
 _HBM_ALIGNMENT_BYTES = 64
 _NAN_BYTE = 0xFF
@@ -80,7 +84,9 @@ class Recorder:
         self.options = options
         self.kernel = kernel
         self.memories = _memories(chip, chip.core)
-        self.random = np.random.default_rng(options.seed)
+        self.generators = Generators(
+            str(chip.generation), int(chip.core.partitions.value), options.seed
+        )
         self.with_data = options.data == "full"
         self._fast = {} if options.exact else fast_paths()
         self.instruction_count = 0
@@ -88,9 +94,7 @@ class Recorder:
         self.scalar_accumulator = Accumulator(int(chip.core.partitions.value))
         self._signatures: list[Signature] = []
         self._signature_ids: dict[Any, int] = {}
-        self._lines: list[TraceLine] = []
-        self._line_ids: dict[tuple[CodeType, int], int] = {}
-        self._inner_codes: dict[CodeType, bool] = {}
+        self._lines = UserLines()
         self._ranges: list[tuple[int, ...]] = []
         self._range_ids: dict[Any, int] = {}
         self._signature_column = array("i")
@@ -106,11 +110,15 @@ class Recorder:
         #: This core's logical core, and its number in it.
         self.cores = cores or Cores()
         self.program_id = program_id
+        #: Blocks of nl.no_reorder that are open.
+        self.num_ordered_regions = 0
         self._num_shared = 0
+        self._num_iterations = 0
         self._placed = 0
         self._requests: list[tuple[Space, int, str, int, int | None]] = []
         self._tensors = TensorTable()
         self._given_memories: dict[Space, np.ndarray[Any, Any]] = {}
+        self._dependencies: list[tuple[int, int]] = []
         self._accumulated: WeakKeyDictionary[Buffer, set[Any]] = WeakKeyDictionary()
 
     # -- memory ------------------------------------------------------------------------------
@@ -238,7 +246,9 @@ class Recorder:
     def _number(self, buffer: Buffer, label: str, at: int | None) -> None:
         if self.options.record:
             buffer.ordinal = len(self._requests)
-            self._requests.append((buffer.space, buffer.size_bytes, label, self._line_id(), at))
+            self._requests.append(
+                (buffer.space, buffer.size_bytes, label, self._lines.number(), at)
+            )
             self._note(buffer, flags=0 if at is None else GIVEN)
         elif self.addresses is not None:
             buffer.ordinal = self._placed
@@ -305,7 +315,7 @@ class Recorder:
     def _note(self, buffer: Buffer, flags: int = 0, shared: str = "") -> None:
         """Enter a tensor in the Trace's table, with the line that makes it."""
         if self.options.record:
-            line = -1 if flags & ARGUMENT else self._line_id()
+            line = -1 if flags & ARGUMENT else self._lines.number()
             self._tensors.add(buffer, _SPACE_NUMBER[buffer.space], line, flags, shared)
 
     def note_results(self, returned: Any) -> None:
@@ -347,20 +357,28 @@ class Recorder:
         elif cls.MEETS:
             instr.meet()
         self.instruction_count += 1
-        if self.instruction_count > self.options.max_instructions:
-            raise self._located(
-                InputError(
-                    f"kernel {self.kernel} has executed {self.options.max_instructions} "
-                    "instructions",
-                    fix="end the loop, or raise SimOptions.max_instructions",
-                )
-            )
+        self._check_end(self.instruction_count, "instructions")
         if self.options.record:
             self._append(signature, writes, reads)
 
+    def count_iteration(self) -> None:
+        """A turn of a loop that only its own condition ends."""
+        self._num_iterations += 1
+        self._check_end(self._num_iterations, "iterations of while loops")
+
+    def _check_end(self, count: int, what: str) -> None:
+        limit = self.options.max_instructions
+        if count > limit:
+            raise self._located(
+                InputError(
+                    f"kernel {self.kernel} has executed {limit} {what}",
+                    fix="end the loop, or raise SimOptions.max_instructions",
+                )
+            )
+
     def _append(self, signature: int, writes: tuple[Any, ...], reads: tuple[Any, ...]) -> None:
         self._signature_column.append(signature)
-        self._line_column.append(self._line_id())
+        self._line_column.append(self._lines.number())
         access = self._access_column
         for view in writes:
             if type(view) is AccessPattern:
@@ -412,6 +430,11 @@ class Recorder:
             )  # fmt: skip
         return number
 
+    def depend(self, row: int, producer: int) -> None:
+        """Row `row` starts when row `producer` is done, whatever they touch."""
+        if self.options.record and producer >= 0:
+            self._dependencies.append((row, producer))
+
     def continue_accumulation(self, dst: AccessPattern) -> bool:
         """Whether a matmul into `dst` adds: true unless it is the first since allocation."""
         written = self._accumulated.setdefault(dst.buffer_, set())
@@ -421,41 +444,14 @@ class Recorder:
         written.add(box)
         return False
 
-    # -- source lines ------------------------------------------------------------------------
-
-    def _user_frame(self) -> FrameType:
-        frame: FrameType | None = sys._getframe(2)
-        inner = self._inner_codes
-        while frame is not None:
-            code = frame.f_code
-            is_inner = inner.get(code)
-            if is_inner is None:
-                module = frame.f_globals.get("__name__", "")
-                is_inner = module.startswith(_INNER_MODULES)
-                inner[code] = is_inner
-            if not is_inner:
-                return frame
-            frame = frame.f_back
-        return sys._getframe(2)
-
-    def _line_id(self) -> int:
-        frame = self._user_frame()
-        key = (frame.f_code, frame.f_lineno)
-        number = self._line_ids.get(key)
-        if number is None:
-            number = len(self._lines)
-            self._line_ids[key] = number
-            self._lines.append(TraceLine(_source_line(frame), frame.f_code.co_name))
-        return number
-
     def line(self) -> SourceLine:
         """The line of the user's kernel that is running."""
-        return _source_line(self._user_frame())
+        return self._lines.here()
 
     def _located(self, error: Any) -> Any:
         """The same error with the user's line, unless it has one."""
         if error.where is None:
-            error.where = _source_line(self._user_frame())
+            error.where = self._lines.here()
         return error
 
     # -- result ------------------------------------------------------------------------------
@@ -470,7 +466,7 @@ class Recorder:
         ordinal = columns[:, 2]
         owner = np.where(ordinal >= 0, ordinal, -1)
         requests = [
-            Request(space, size, label, self._lines[line].source, at)
+            Request(space, size, label, self._lines.lines[line].source, at)
             for space, size, label, line, at in self._requests
         ]
         self.addresses = place(requests, Accesses(access, access_end, owner), self.memories)
@@ -484,16 +480,16 @@ class Recorder:
         renumbered = number.reshape(-1)[access >> 1] * 2 + (access & 1)
         tensors = self._tensors.rows(self.addresses)
         uses = np.stack([self._tensors.indices(ordinal), columns[:, 0]], axis=1)
-        return Trace(
+        trace = Trace(
             kernel=self.kernel,
             chip=self.chip.name,
             signature=_column(self._signature_column),
             line=_column(self._line_column),
-            access=renumbered.astype(np.int32),
+            access=renumbered,
             access_end=access_end,
             ranges=ranges,
             signatures=tuple(self._signatures),
-            lines=tuple(self._lines),
+            lines=tuple(self._lines.lines),
             peak_bytes=self.memories.peaks(),
             tensors=tensors,
             use=access >> 1,
@@ -501,6 +497,7 @@ class Recorder:
             footprints=self._tensors.footprints(),
             names=tuple(self._tensors.names),
         )
+        return with_dependencies(trace, self._dependencies)
 
 
 def _kind(value: Any) -> Any:
@@ -511,12 +508,6 @@ def _kind(value: Any) -> Any:
 
 def _column(values: array[int]) -> np.ndarray[Any, Any]:
     return np.frombuffer(values.tobytes(), dtype=np.int32)
-
-
-def _source_line(frame: FrameType, line: int | None = None) -> SourceLine:
-    file = frame.f_code.co_filename
-    line = line or frame.f_lineno
-    return SourceLine(file, line, linecache.getline(file, line).strip())
 
 
 def _memories(chip: Chip, core: NeuronCore) -> Memories:
@@ -557,16 +548,6 @@ def active_recorder() -> Recorder:
             fix="call it from a function decorated with @nki.jit, through nki.simulate",
         )
     return _ACTIVE.stack[-1]
-
-
-def user_line(traceback: TracebackType | None) -> SourceLine | None:
-    """The deepest line of a user's kernel in a traceback."""
-    found = None
-    while traceback is not None:
-        if not traceback.tb_frame.f_globals.get("__name__", "").startswith(_INNER_MODULES):
-            found = _source_line(traceback.tb_frame, traceback.tb_lineno)
-        traceback = traceback.tb_next
-    return found
 
 
 @contextmanager

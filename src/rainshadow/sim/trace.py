@@ -11,7 +11,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ SPACES = ("sbuf", "psum", "hbm")
 
 #: Flags of `Trace.tensors`: at an address the kernel gives; an argument; returned by the kernel.
 GIVEN, ARGUMENT, RETURNED = 1, 2, 4
+
+#: In `Trace.use`: the access belongs to no tensor.
+NO_USE = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,8 @@ class Trace:
     and of what has regular gaps the period and the run of bytes touched in each; else 0, 0.
     tensors: int64[t, 9], see `tensor`: space, first partition, partitions, address, size in bytes,
     flags, line (-1 for none), name and shared key (indices into `names`).
-    use: int32[m], beside `access`, index into `uses`: int32[u, 2], tensor and footprint.
+    use: int32[m], beside `access`, index into `uses`: int32[u, 2], tensor and footprint; NO_USE
+    for an access that only orders two rows.
     footprints: int64[f, 17], the exact bytes within a tensor (`isa.footprint`).
     A Trace that joins several has no tensors.
     peak_bytes: largest use of each space (per partition for sbuf and psum).
@@ -232,3 +236,30 @@ def _signature(entry: dict[str, Any]) -> Signature:
 def _as_tuple(value: Any) -> Any:
     """JSON has no tuples; parameters have no lists."""
     return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
+
+
+def with_dependencies(trace: Trace, edges: Sequence[tuple[int, int]]) -> Trace:
+    """The trace with (row, producer) edges that no memory explains.
+
+    An edge is a range of a partition that does not exist, which the producer writes and the row
+    reads: whoever honours accesses honours it. It belongs to no tensor: its use is -1.
+    """
+    if not edges:
+        return trace
+    rows = np.array(edges, dtype=np.int64)
+    token = np.arange(len(edges), dtype=np.int64)
+    added = np.zeros((len(edges), trace.ranges.shape[1]), dtype=np.int64)
+    added[:, 1:5] = np.stack([token * 0 - 1, token * 0, token, token + 1], axis=1)
+    item = (len(trace.ranges) + token) * 2
+    owners = np.concatenate([rows[:, 0], rows[:, 1]])
+    items = np.concatenate([item, item + 1])
+    order = np.argsort(owners, kind="stable")
+    at = trace.access_end[owners[order]]
+    counts = np.bincount(owners, minlength=len(trace.access_end))
+    return replace(
+        trace,
+        access=np.insert(trace.access, at, items[order]).astype(np.int32),
+        access_end=(trace.access_end + np.cumsum(counts)).astype(np.int32),
+        ranges=np.concatenate([trace.ranges, added]),
+        use=np.insert(trace.use, at, NO_USE),
+    )

@@ -60,22 +60,22 @@ class DmaCompute(Instruction):
                     f"{self.opcode}: {name} has {view.size} elements, dst {self.dst.size}",
                     allowed="equal element counts",
                 )
-        if any(view.is_indirect() for view in self.srcs) and len(self.srcs) != 2:
+        if any(view.indirection is not None for view in self.srcs) and len(self.srcs) != 2:
             raise NkiValidationError(
                 f"{self.opcode}: an index tile with {len(self.srcs)} sources",
                 allowed="exactly 2 sources",
             )
 
     def meaning(self) -> None:
-        indirect = [view for view in self.srcs if view.is_indirect()]
+        indirect = [view for view in self.srcs if view.indirection is not None]
         if not indirect:
             total = sum(values.read_f32(view).reshape(self.dst.shape) for view in self.srcs)
             values.write(self.dst, total)
             return
         rows, table = values.indirect_rows(indirect[0], self.opcode)
-        other = next(view for view in self.srcs if not view.is_indirect())
+        other = next(view for view in self.srcs if view.indirection is None)
         data = values.read_f32(other).reshape((len(rows), *table.shape[1:]))
-        if self.dst.is_indirect():
+        if self.dst.indirection is not None:
             if len(np.unique(rows)) != len(rows):
                 raise NkiValidationError(
                     f"{self.opcode}: the index tile names a row twice",

@@ -37,7 +37,7 @@ class NcMatmul(Instruction):
 
     opcode = "nc_matmul"
     READS = ("stationary", "moving")
-    PARAMS = ("accumulate", "is_transpose", "perf_mode")
+    PARAMS = ("accumulate", "is_transpose", "perf_mode", "tile_position", "tile_size")
     EXAMPLE = "nisa.nc_matmul(dst=acc, stationary=lhs_t[:, m], moving=rhs, accumulate=k > 0)"
 
     dst: AccessPattern
@@ -46,6 +46,8 @@ class NcMatmul(Instruction):
     accumulate: bool = False
     is_transpose: bool = False
     perf_mode: str = "none"
+    tile_position: tuple[int, ...] = ()
+    tile_size: tuple[int, ...] = ()
     engine: Engine = Engine.tensor
 
     def check(self, chip: Chip) -> None:
@@ -74,6 +76,9 @@ class NcMatmul(Instruction):
                 fix="cast both operands to one dtype",
             )
         self._check_bank(chip)
+        rules.require_array_tile(
+            self.opcode, chip, self.tile_position, self.tile_size, self.stationary
+        )
 
     def _free_sizes(self) -> tuple[int, int]:
         """Free sizes of stationary and moving that are not contracted."""

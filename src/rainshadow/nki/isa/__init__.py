@@ -6,6 +6,8 @@ group the functions, and a new one is added to its group.
 
 from __future__ import annotations
 
+import inspect as _inspect
+
 from rainshadow.errors import NkiValidationError
 from rainshadow.isa.access import AccessPattern as NkiTensor
 from rainshadow.isa.engine import Engine as engine
@@ -29,9 +31,11 @@ from rainshadow.nki.isa._dma import (
     dma_transpose,
 )
 from rainshadow.nki.isa._elementwise import (
+    activate2,
     activation,
     activation_reduce,
     affine_select,
+    exponential,
     iota,
     memset,
     range_select,
@@ -43,9 +47,20 @@ from rainshadow.nki.isa._elementwise import (
     tensor_scalar,
     tensor_tensor,
 )
+from rainshadow.nki.isa._issue import NkiInstruction
 from rainshadow.nki.isa._matrix import (
     nc_matmul,
+    nc_matmul_mx,
     nc_transpose,
+    quantize_mx,
+)
+from rainshadow.nki.isa._random import (
+    dropout,
+    rand2,
+    rand_get_state,
+    rand_set_state,
+    rng,
+    set_rng_seed,
 )
 from rainshadow.nki.isa._reductions import (
     bn_aggr,
@@ -64,6 +79,8 @@ from rainshadow.nki.isa._search import (
     nc_n_gather,
     nc_stream_shuffle,
     nonzero_with_count,
+    sequence_bounds,
+    topk,
 )
 from rainshadow.nki.kernel import target_chip
 from rainshadow.nki.registers import (
@@ -88,8 +105,13 @@ def get_nc_version() -> nc_version:
     return nc_version[str(chip.generation)]
 
 
+def get_nc_sub_version() -> int:
+    """Silicon revision within the generation: 0, the first, as every machine file describes."""
+    return 0
+
+
 for _name, _function in list(globals().items()):
-    if not _name.startswith("_") and getattr(_function, "__module__", "").startswith(
+    if _inspect.isfunction(_function) and getattr(_function, "__module__", "").startswith(
         f"{__name__}._"
     ):
         globals()[_name] = _checked(_function)

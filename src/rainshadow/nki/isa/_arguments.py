@@ -128,9 +128,26 @@ _WHOLE = is_whole, "an integer"
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys(("op", "op0", "op1", "reduce_op", "cmp_op", "comp_op0", "comp_op1"), _OPERATOR),
     **dict.fromkeys(
-        ("operand0", "operand1", "bias", "scale", "initial", "src", "on_false"), _NUMBER_OR_TENSOR
+        (
+            "operand0",
+            "operand1",
+            "bias",
+            "scale",
+            "initial",
+            "src",
+            "on_false",
+            "min",
+            "max",
+            "prob",
+            "max_value",
+            "relu_param",
+            "reduce_init",
+            "imm0",
+            "imm1",
+        ),
+        _NUMBER_OR_TENSOR,
     ),
-    **dict.fromkeys(("value", "imm0", "imm1", "reduce_init"), _NUMBER),
+    **dict.fromkeys(("value",), _NUMBER),
     "srcs": (_all(is_tensor), "a list of NKI tensors"),
     "scales": (_all(is_number), "a list of numbers"),
     "shuffle_mask": (_all(is_whole), "a list of 32 integers"),

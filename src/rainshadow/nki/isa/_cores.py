@@ -12,7 +12,7 @@ from rainshadow.isa.instructions.sendrecv import Sendrecv
 from rainshadow.nki.constants import (
     dma_engine,
 )
-from rainshadow.nki.isa._issue import engine_or, issue
+from rainshadow.nki.isa._issue import NkiInstruction, engine_or, issue
 from rainshadow.sim.recorder import active_recorder
 from rainshadow.sim.tensor_table import label_of
 
@@ -25,7 +25,7 @@ def sendrecv(
     pipe_id: Any,
     dma_engine: dma_engine = dma_engine.dma,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """Send src to a core of this logical core, receive into dst from one."""
     recorder = active_recorder()
     if recorder.cores.count < 2:
@@ -37,12 +37,12 @@ def sendrecv(
     def exchange(kind: Any, data: Any) -> Any:
         return recorder.cores.exchange(recorder.program_id, ranks, pipe_id, kind, data, where)
 
-    issue(Sendrecv(dst, src, exchange, ranks, dma_engine.name))
+    return issue(Sendrecv(dst, src, exchange, ranks, dma_engine.name))
 
 
 def core_barrier(
     data: NkiTensor, cores: Any, engine: Engine = Engine.gpsimd, name: str | None = None
-) -> None:
+) -> NkiInstruction:
     """Wait until all of `cores` have come to this barrier."""
     recorder = active_recorder()
     if recorder.cores.count < 2:
@@ -54,4 +54,4 @@ def core_barrier(
     def arrive() -> None:
         recorder.cores.barrier(recorder.program_id, ranks, label_of(data.buffer_), where)
 
-    issue(CoreBarrier(data, arrive, ranks, engine_or(engine, Engine.gpsimd)))
+    return issue(CoreBarrier(data, arrive, ranks, engine_or(engine, Engine.gpsimd)))

@@ -15,7 +15,7 @@ from rainshadow.nki.constants import (
     dge_mode,
     oob_mode,
 )
-from rainshadow.nki.isa._issue import issue, trigger_of
+from rainshadow.nki.isa._issue import NkiInstruction, issue, nothing_issued, trigger_of
 
 
 def dma_copy(
@@ -26,12 +26,12 @@ def dma_copy(
     dge_mode: dge_mode = dge_mode.unknown,
     engine: Engine = Engine.unknown,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """dst = src by DMA. oob_mode skip leaves out what a dynamic index would move from outside."""
     skip = oob_mode.name == "skip"
     if skip and any(view.offset_from is not None and not view.is_inside() for view in (dst, src)):
-        return
-    issue(DmaCopy(dst, src, trigger_of(engine, dge_mode), skip))
+        return nothing_issued()
+    return issue(DmaCopy(dst, src, trigger_of(engine, dge_mode), skip))
 
 
 def dma_transpose(
@@ -42,13 +42,13 @@ def dma_transpose(
     dge_mode: dge_mode = dge_mode.unknown,
     oob_mode: oob_mode = oob_mode.error,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """dst = src with first and last axes exchanged."""
     order = PERMUTATIONS.get(len(src.shape))
     if axes is not None and order is not None and tuple(axes) != order:
         raise NkiValidationError(f"dma_transpose: axes {tuple(axes)}", allowed=f"{order}")
     skip = oob_mode.name == "skip"
-    issue(DmaTranspose(dst, src, trigger_of(Engine.unknown, dge_mode), skip))
+    return issue(DmaTranspose(dst, src, trigger_of(Engine.unknown, dge_mode), skip))
 
 
 def dma_compute(
@@ -59,10 +59,10 @@ def dma_compute(
     unique_indices: bool = True,
     oob_mode: oob_mode = oob_mode.error,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """dst = sum of srcs."""
     if alu_operator(reduce_op).name != "add":
         raise NkiValidationError("dma_compute: reduce_op", allowed="nl.add")
     if scales is not None and any(scale != 1.0 for scale in scales):
         raise NkiValidationError(f"dma_compute: scales {scales}", allowed="1.0 for every source")
-    issue(DmaCompute(dst, tuple(srcs), len(srcs)))
+    return issue(DmaCompute(dst, tuple(srcs), len(srcs)))

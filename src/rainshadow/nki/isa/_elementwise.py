@@ -7,8 +7,10 @@ from typing import Any
 from rainshadow.errors import NkiValidationError
 from rainshadow.isa.access import AccessPattern as NkiTensor
 from rainshadow.isa.engine import Engine
+from rainshadow.isa.instructions.activate2 import Activate2
 from rainshadow.isa.instructions.activation import Activation
 from rainshadow.isa.instructions.affine_select import AffineSelect
+from rainshadow.isa.instructions.exponential import Exponential
 from rainshadow.isa.instructions.iota import Iota
 from rainshadow.isa.instructions.memset import Memset
 from rainshadow.isa.instructions.range_select import FP32_MIN, RangeSelect
@@ -19,26 +21,26 @@ from rainshadow.isa.instructions.tensor_copy import TensorCopy
 from rainshadow.isa.instructions.tensor_copy_predicated import TensorCopyPredicated
 from rainshadow.isa.instructions.tensor_scalar import TensorScalar
 from rainshadow.isa.instructions.tensor_tensor import TensorTensor
-from rainshadow.isa.operators import ALU_OPERATORS, activation_function, alu_operator
+from rainshadow.isa.operators import activation_function, alu_operator
 from rainshadow.nki.constants import (
     reduce_cmd,
 )
-from rainshadow.nki.isa._issue import engine_or, issue
+from rainshadow.nki.isa._issue import NkiInstruction, engine_or, issue
 from rainshadow.sim.recorder import active_recorder
 
 
 def tensor_copy(
     dst: NkiTensor, src: NkiTensor, engine: Engine = Engine.unknown, name: str | None = None
-) -> None:
+) -> NkiInstruction:
     """dst = src on VectorE unless another engine is named."""
-    issue(TensorCopy(dst, src, engine_or(engine, Engine.vector)))
+    return issue(TensorCopy(dst, src, engine_or(engine, Engine.vector)))
 
 
 def memset(
     dst: NkiTensor, value: Any, engine: Engine = Engine.unknown, name: str | None = None
-) -> None:
+) -> NkiInstruction:
     """dst = value."""
-    issue(Memset(dst, value, engine_or(engine, Engine.vector)))
+    return issue(Memset(dst, value, engine_or(engine, Engine.vector)))
 
 
 def tensor_tensor(
@@ -48,9 +50,11 @@ def tensor_tensor(
     op: Any,
     engine: Engine = Engine.unknown,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """dst = data1 op data2."""
-    issue(TensorTensor(dst, data1, data2, alu_operator(op), engine_or(engine, Engine.vector)))
+    return issue(
+        TensorTensor(dst, data1, data2, alu_operator(op), engine_or(engine, Engine.vector))
+    )
 
 
 def tensor_scalar(
@@ -64,10 +68,10 @@ def tensor_scalar(
     reverse1: bool = False,
     engine: Engine = Engine.unknown,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """dst = (data op0 operand0) op1 operand1."""
     second = None if op1 is None else alu_operator(op1)
-    issue(
+    return issue(
         TensorScalar(
             dst, data, alu_operator(op0), operand0, reverse0, second, operand1, reverse1,
             engine_or(engine, Engine.vector),
@@ -85,18 +89,18 @@ def scalar_tensor_tensor(
     reverse0: bool = False,
     reverse1: bool = False,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """dst = (data op0 operand0) op1 operand1, operand1 a tensor."""
-    issue(
+    return issue(
         ScalarTensorTensor(
             dst, data, alu_operator(op0), operand0, alu_operator(op1), operand1, reverse0, reverse1
         )
     )
 
 
-def reciprocal(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> None:
+def reciprocal(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> NkiInstruction:
     """dst = 1 / data."""
-    issue(Reciprocal(dst, data))
+    return issue(Reciprocal(dst, data))
 
 
 def activation(
@@ -109,7 +113,7 @@ def activation(
     reduce_res: NkiTensor | None = None,
     reduce_cmd: reduce_cmd = reduce_cmd.idle,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """dst = op(data * scale + bias); reduce_res = the sums that reduce_cmd has gathered."""
     if reduce_op is not None and alu_operator(reduce_op).name != "add":
         raise NkiValidationError("activation: reduce_op", allowed="nl.add")
@@ -121,7 +125,7 @@ def activation(
             allowed="reduce_cmd reset_reduce, or an earlier instruction that reduces",
             fix="add reduce_cmd=nisa.reduce_cmd.reset_reduce",
         )
-    issue(
+    return issue(
         Activation(
             dst, activation_function(op), data, registers, bias, scale, reduce_res, reduce_cmd.name
         )
@@ -137,9 +141,55 @@ def activation_reduce(
     bias: Any = None,
     scale: Any = 1.0,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """activation with its sum along the free axes."""
-    activation(dst, op, data, bias, scale, reduce_op, reduce_res, reduce_cmd.reset_reduce)
+    return activation(dst, op, data, bias, scale, reduce_op, reduce_res, reduce_cmd.reset_reduce)
+
+
+def activate2(
+    dst: NkiTensor,
+    op: Any,
+    data: NkiTensor,
+    imm0: Any,
+    imm1: Any,
+    op0: Any,
+    op1: Any,
+    relu_param: Any = 0.0,
+    reverse0: bool = False,
+    reverse1: bool = False,
+    reduce_op: Any = None,
+    reduce_res: NkiTensor | None = None,
+    reduce_cmd: reduce_cmd = reduce_cmd.idle,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst = op((data op0 imm0) op1 imm1); reduce_res = what reduce_cmd has gathered."""
+    registers = active_recorder().scalar_accumulator
+    registers.used = registers.used or reduce_cmd.name != "idle"
+    return issue(
+        Activate2(
+            dst, activation_function(op), data, imm0, imm1, alu_operator(op0), alu_operator(op1),
+            registers, relu_param, reverse0, reverse1,
+            None if reduce_op is None else alu_operator(reduce_op), reduce_res, reduce_cmd.name,
+        )
+    )  # fmt: skip
+
+
+def exponential(
+    dst: NkiTensor,
+    src: NkiTensor,
+    max_value: Any = 0.0,
+    reduce_res: NkiTensor | None = None,
+    reduce_cmd: reduce_cmd = reduce_cmd.idle,
+    reduce_init: Any = 0.0,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst = exp(src - max_value); reduce_res = the sums that reduce_cmd has gathered."""
+    return issue(
+        Exponential(
+            dst, src, max_value, active_recorder().vector_accumulator, reduce_res,
+            reduce_cmd.name, reduce_init,
+        )
+    )  # fmt: skip
 
 
 def iota(
@@ -148,9 +198,9 @@ def iota(
     offset: int = 0,
     channel_multiplier: int = 0,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """dst[p, i] = offset + p * channel_multiplier + pattern(i)."""
-    issue(Iota(dst, _pattern(pattern), offset, channel_multiplier))
+    return issue(Iota(dst, _pattern(pattern), offset, channel_multiplier))
 
 
 def _pattern(pattern: Any) -> tuple[tuple[int, int], ...]:
@@ -163,16 +213,15 @@ def affine_select(
     channel_multiplier: int,
     on_true_tile: NkiTensor,
     on_false_value: float,
-    cmp_op: Any = ALU_OPERATORS["equal"],
+    cmp_op: Any = "equal",
     offset: int = 0,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """dst = on_true_tile where cmp_op(offset + p * channel_multiplier + pattern, 0)."""
-    operator = cmp_op if cmp_op is ALU_OPERATORS["equal"] else alu_operator(cmp_op)
-    issue(
+    return issue(
         AffineSelect(
-            dst, _pattern(pattern), channel_multiplier, on_true_tile, on_false_value, operator,
-            offset,
+            dst, _pattern(pattern), channel_multiplier, on_true_tile, on_false_value,
+            alu_operator(cmp_op), offset,
         )
     )  # fmt: skip
 
@@ -183,9 +232,9 @@ def tensor_copy_predicated(
     predicate: NkiTensor,
     reverse_pred: bool = False,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """dst = src where predicate."""
-    issue(TensorCopyPredicated(dst, src, predicate, reverse_pred))
+    return issue(TensorCopyPredicated(dst, src, predicate, reverse_pred))
 
 
 def select_reduce(
@@ -198,11 +247,11 @@ def select_reduce(
     reduce_op: Any = "maximum",
     reverse_pred: bool = False,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """dst = on_true where predicate, else on_false; reduce_res = row maximum."""
     if alu_operator(reduce_op).name != "maximum":
         raise NkiValidationError("select_reduce: reduce_op", allowed="nl.maximum")
-    issue(
+    return issue(
         SelectReduce(
             dst, predicate, on_true, on_false, active_recorder().vector_accumulator, reduce_res,
             reduce_cmd.name, reverse_pred,
@@ -223,11 +272,11 @@ def range_select(
     range_start: int = 0,
     on_false_value: float = FP32_MIN,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """dst = on_true_tile where both comparisons of the column index hold, else FP32_MIN."""
     if alu_operator(reduce_op).name != "maximum":
         raise NkiValidationError("range_select: reduce_op", allowed="nl.maximum")
-    issue(
+    return issue(
         RangeSelect(
             dst, on_true_tile, alu_operator(comp_op0), alu_operator(comp_op1), bound0, bound1,
             active_recorder().vector_accumulator, reduce_res, reduce_cmd.name, range_start,

@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from rainshadow.errors import NkiValidationError
 from rainshadow.isa.engine import Engine
 from rainshadow.isa.instruction import Instruction
 from rainshadow.nki.constants import dge_mode
-from rainshadow.sim.recorder import active_recorder
+from rainshadow.sim.recorder import Recorder, active_recorder
 
 
-def issue(instr: Instruction) -> None:
+class NkiInstruction:
+    """An instruction that a kernel has issued. handle: the recorder and the row in its trace."""
+
+    __slots__ = ("handle",)
+
+    def __init__(self, handle: tuple[Recorder, int]) -> None:
+        self.handle = handle
+
+    def depends_on(self, *producers: NkiInstruction) -> NkiInstruction:
+        """This instruction starts when every producer is done. Returns self.
+
+        Errors: `NkiValidationError` for a producer of another kernel, or issued later.
+        """
+        recorder, row = self.handle
+        for producer in producers:
+            known: Any = getattr(producer, "handle", None)
+            if known is None or known[0] is not recorder or known[1] >= row:
+                raise NkiValidationError(
+                    f"depends_on({producer!r})",
+                    allowed="instructions that this kernel has issued earlier",
+                )
+            recorder.depend(row, known[1])
+        return self
+
+
+def issue(instr: Instruction) -> NkiInstruction:
     """Hand an instruction to the running kernel's recorder."""
-    active_recorder().issue(instr)
+    recorder = active_recorder()
+    recorder.issue(instr)
+    return NkiInstruction((recorder, recorder.instruction_count - 1))
+
+
+def nothing_issued() -> NkiInstruction:
+    """The handle of a call that had nothing to do: nobody waits for it."""
+    return NkiInstruction((active_recorder(), -1))
 
 
 def engine_or(chosen: Engine, otherwise: Engine) -> Engine:

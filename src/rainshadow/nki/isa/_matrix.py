@@ -1,16 +1,20 @@
-"""TensorE's functions."""
+"""TensorE's functions, and the quantisation of its MX operands."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from rainshadow.isa.access import AccessPattern as NkiTensor
 from rainshadow.isa.engine import Engine
 from rainshadow.isa.instructions.nc_matmul import NcMatmul
+from rainshadow.isa.instructions.nc_matmul_mx import NcMatmulMx
 from rainshadow.isa.instructions.nc_transpose import NcTranspose
+from rainshadow.isa.instructions.quantize_mx import QuantizeMx
 from rainshadow.isa.memory import Space as MemoryRegion
 from rainshadow.nki.constants import (
     matmul_perf_mode,
 )
-from rainshadow.nki.isa._issue import engine_or, issue
+from rainshadow.nki.isa._issue import NkiInstruction, engine_or, issue
 from rainshadow.sim.recorder import active_recorder
 
 
@@ -26,17 +30,51 @@ def nc_matmul(
     tile_size: tuple[int, ...] = (),
     perf_mode: matmul_perf_mode = matmul_perf_mode.none,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """dst (+)= stationary.T @ moving. accumulate=None: add, except at a first write to dst."""
     if accumulate is None:
         accumulate = active_recorder().continue_accumulation(dst)
     mode = matmul_perf_mode(perf_mode).value
-    issue(NcMatmul(dst, stationary, moving, bool(accumulate), is_transpose, mode))
+    tile = _pair(tile_position), _pair(tile_size)
+    return issue(NcMatmul(dst, stationary, moving, bool(accumulate), is_transpose, mode, *tile))
+
+
+def _pair(given: Any) -> tuple[int, ...]:
+    return () if given is None else tuple(int(extent) for extent in given)
+
+
+def nc_matmul_mx(
+    dst: NkiTensor,
+    stationary: NkiTensor,
+    moving: NkiTensor,
+    stationary_scale: NkiTensor,
+    moving_scale: NkiTensor,
+    tile_position: Any = None,
+    tile_size: Any = None,
+    accumulate: bool | None = None,
+    name: str | None = None,
+) -> NkiInstruction:
+    """dst (+)= stationary.T @ moving of packed MX operands and their scales."""
+    if accumulate is None:
+        accumulate = active_recorder().continue_accumulation(dst)
+    return issue(
+        NcMatmulMx(
+            dst, stationary, moving, stationary_scale, moving_scale, bool(accumulate),
+            _pair(tile_position), _pair(tile_size),
+        )
+    )  # fmt: skip
+
+
+def quantize_mx(
+    dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str | None = None
+) -> NkiInstruction:
+    """dst, dst_scale = src as packed MXFP8."""
+    return issue(QuantizeMx(dst, src, dst_scale))
 
 
 def nc_transpose(
     dst: NkiTensor, data: NkiTensor, engine: Engine = Engine.unknown, name: str | None = None
-) -> None:
+) -> NkiInstruction:
     """dst = data.T, on TensorE into PSUM unless dst or the engine named says otherwise."""
     usual = Engine.vector if dst.space is MemoryRegion.sbuf else Engine.tensor
-    issue(NcTranspose(dst, data, engine_or(engine, usual)))
+    return issue(NcTranspose(dst, data, engine_or(engine, usual)))

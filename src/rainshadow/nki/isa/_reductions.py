@@ -16,7 +16,7 @@ from rainshadow.isa.operators import alu_operator
 from rainshadow.nki.constants import (
     reduce_cmd,
 )
-from rainshadow.nki.isa._issue import issue
+from rainshadow.nki.isa._issue import NkiInstruction, issue
 from rainshadow.sim.recorder import active_recorder
 
 
@@ -28,10 +28,10 @@ def tensor_reduce(
     negate: bool = False,
     keepdims: bool = False,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """dst = op over the last free axes of data."""
     axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    issue(TensorReduce(dst, alu_operator(op), data, _positive(axes, data), negate))
+    return issue(TensorReduce(dst, alu_operator(op), data, _positive(axes, data), negate))
 
 
 def _positive(axes: tuple[int, ...], data: NkiTensor) -> tuple[int, ...]:
@@ -48,9 +48,9 @@ def tensor_tensor_scan(
     reverse0: bool = False,
     reverse1: bool = False,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """dst[:, i] = (data0[:, i] op0 dst[:, i-1]) op1 data1[:, i]."""
-    issue(
+    return issue(
         TensorTensorScan(
             dst, data0, data1, initial, alu_operator(op0), alu_operator(op1), reverse0, reverse1
         )
@@ -59,9 +59,9 @@ def tensor_tensor_scan(
 
 def tensor_partition_reduce(
     dst: NkiTensor, op: Any, data: NkiTensor, name: str | None = None
-) -> None:
+) -> NkiInstruction:
     """dst = op over the partitions of data."""
-    issue(TensorPartitionReduce(dst, alu_operator(op), data))
+    return issue(TensorPartitionReduce(dst, alu_operator(op), data))
 
 
 def tensor_scalar_reduce(
@@ -76,9 +76,9 @@ def tensor_scalar_reduce(
     reduce_init: Any = None,
     reduce_res_negate: bool = False,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """dst = data op0 operand0; reduce_res = reduce_op over the free axes of dst."""
-    issue(
+    return issue(
         TensorScalarReduce(
             dst, data, alu_operator(op0), operand0, alu_operator(reduce_op),
             active_recorder().vector_accumulator, reduce_res, reverse0, reduce_cmd.name,
@@ -96,9 +96,9 @@ def tensor_scalar_cumulative(
     imm1: Any = None,
     reduce_cmd: reduce_cmd = reduce_cmd.reset_reduce,
     name: str | None = None,
-) -> None:
+) -> NkiInstruction:
     """dst[:, i] = op1(op0(src[:, i], imm0), dst[:, i-1])."""
-    issue(
+    return issue(
         TensorScalarCumulative(
             dst, src, alu_operator(op0), alu_operator(op1), imm0,
             active_recorder().vector_accumulator, imm1, reduce_cmd.name,
@@ -106,11 +106,11 @@ def tensor_scalar_cumulative(
     )  # fmt: skip
 
 
-def bn_stats(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> None:
+def bn_stats(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> NkiInstruction:
     """dst = count, mean, variance * count of even and of odd elements."""
-    issue(BnStats(dst, data))
+    return issue(BnStats(dst, data))
 
 
-def bn_aggr(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> None:
+def bn_aggr(dst: NkiTensor, data: NkiTensor, name: str | None = None) -> NkiInstruction:
     """dst = mean, variance from bn_stats triples."""
-    issue(BnAggr(dst, data))
+    return issue(BnAggr(dst, data))

@@ -1,0 +1,111 @@
+"""Our NKI names, parameters and defaults equal AWS's, minus a list of known differences.
+
+The table is made by tools/extract_nki_surface.py from AWS's stubs (aws-neuron-sdk, August 2026).
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import inspect
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rainshadow.errors import RainshadowError
+from rainshadow.isa.operators import alu_operator
+from rainshadow.nki import constants
+from rainshadow.nki import isa as nisa
+from rainshadow.nki import language as nl
+
+TABLE = Path(__file__).with_name("nki_surface.csv")
+ROWS = list(csv.DictReader(TABLE.open(encoding="utf-8")))
+
+#: Name -> why ours lacks it. Every entry must still be missing.
+KNOWN_DIFFERENCES: dict[str, str] = {
+    "nki.language.NkiTensor.indirect": "tensor indirection of NeuronCore-v4: not modelled yet",
+}
+
+
+def qualified(row: dict[str, str]) -> str:
+    return f"{row['module']}.{row['name']}"
+
+
+def ours(row: dict[str, str]) -> Any:
+    """Our object for a row of the table."""
+    name = row["name"].replace("_TileSize.", "tile_size.")
+    value: Any = importlib.import_module(f"rainshadow.{row['module']}")
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def expected(row: dict[str, str]) -> Iterator[tuple[str, str | None]]:
+    """(name, default as text or None) of AWS's parameters."""
+    for shown in filter(None, row["parameters"].split(", ")):
+        name, _, default = shown.partition("=")
+        yield name, default or None
+
+
+def same_default(got: Any, text: str) -> bool:
+    if text == "...":
+        return got is not inspect.Parameter.empty
+    wanted = eval(text, {**vars(nl), **vars(nisa), **vars(constants)})
+    # A tuple is the list that nobody can change.
+    if got == wanted or (isinstance(got, tuple) and list(got) == wanted):
+        return True
+    try:
+        return alu_operator(got) is alu_operator(wanted)
+    except (RainshadowError, TypeError):
+        return False
+
+
+def listed(kind: str) -> list[Any]:
+    return [pytest.param(row, id=qualified(row)) for row in ROWS if row["kind"] == kind]
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=qualified(row)) for row in ROWS])
+def test_every_name_of_awss_stubs_exists(row):
+    if qualified(row) in KNOWN_DIFFERENCES:
+        with pytest.raises(AttributeError):
+            ours(row)
+    else:
+        assert ours(row) is not None
+
+
+@pytest.mark.parametrize("row", [*listed("function"), *listed("method")])
+def test_parameters_and_defaults_are_awss(row):
+    if qualified(row) in KNOWN_DIFFERENCES:
+        return
+    signature = inspect.signature(ours(row))
+    got = list(signature.parameters.values())
+    if row["kind"] == "method":
+        got = got[1:]
+    wanted = list(expected(row))
+    for (name, default), parameter in zip(wanted, got, strict=False):
+        if name.startswith("*"):
+            assert parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            continue
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            break
+        assert parameter.name == name
+        if default is None:
+            assert parameter.default is parameter.empty
+        else:
+            assert same_default(parameter.default, default), f"{name}={parameter.default!r}"
+    for extra in got[len(wanted) :]:
+        assert extra.default is not extra.empty or extra.kind in (
+            extra.VAR_KEYWORD,
+            extra.VAR_POSITIONAL,
+        )
+    assert len(got) >= len(wanted) or got[-1].kind is inspect.Parameter.VAR_POSITIONAL
+
+
+@pytest.mark.parametrize("row", listed("member"))
+def test_enumerations_have_awss_members_and_values(row):
+    member = ours(row)
+    assert isinstance(member, Enum)
+    assert repr(member.value) == row["parameters"] or str(member.value) == row["parameters"]
