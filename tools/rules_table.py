@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from rainshadow.isa import access
+from rainshadow.isa import access, indices
 from rainshadow.isa.describe import Rule, engines_of, raised_in, rules_of, source_of, summary_of
 from rainshadow.isa.instruction import load_instructions
 from rainshadow.sim import recorder
@@ -29,7 +29,9 @@ the kernel's file and line. Names in braces stand for what was asked.
 def table() -> str:
     """The whole document."""
     lines = [HEAD + "## Tensors and views\n"]
-    lines += _rows([*raised_in(access), *raised_in(recorder)], with_operands=False)
+    lines += _rows(
+        [*raised_in(access), *raised_in(indices), *raised_in(recorder)], with_operands=False
+    )
     for name, cls in sorted(load_instructions().items()):
         lines.append(f"\n## {name}\n")
         lines.append(f"{summary_of(cls)} Engines: {', '.join(engines_of(cls))}.\n")

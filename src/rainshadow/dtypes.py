@@ -6,6 +6,7 @@ because names map one to one to ml_dtypes.
 
 from __future__ import annotations
 
+import copyreg
 from functools import cache
 from typing import Any
 
@@ -41,6 +42,57 @@ _NUMPY: dict[str, np.dtype[Any]] = {
 _STORED_AS_OTHERS = ("tfloat32", "float8_e5m2_x4", "float8_e4m3fn_x4", "float4_e2m1fn_x4")
 _NAMES = {dtype: name for name, dtype in _NUMPY.items() if name not in _STORED_AS_OTHERS}
 _ITEMSIZE = {name: dtype.itemsize for name, dtype in _NUMPY.items()}
+
+
+class DType(type):
+    """Type of the dtypes of `nki.language`, which are NKI's names and NumPy's types in one.
+
+    AWS documents strings; programs also give them to NumPy. So they equal, hash and answer as
+    their name, `str` included, and NumPy takes them as dtypes. Shown as types are, by the name of
+    the NumPy type that holds them: test names made of either are the same.
+    """
+
+    def __new__(mcs, name: str) -> DType:
+        return super().__new__(mcs, name, (), {})
+
+    def __init__(cls, name: str) -> None:
+        super().__init__(name, (), {})
+
+    @property
+    def dtype(cls) -> np.dtype[Any]:
+        return numpy_dtype(cls.__name__)
+
+    def __eq__(cls, other: object) -> bool:
+        if isinstance(other, type) and not isinstance(other, DType):
+            return cls.__name__ not in _STORED_AS_OTHERS and cls.dtype.type is other
+        return cls.__name__ == str(other)
+
+    def __hash__(cls) -> int:
+        return hash(cls.__name__)
+
+    def __str__(cls) -> str:
+        return cls.__name__
+
+    def __repr__(cls) -> str:
+        return cls.__name__ if cls.__name__ in _STORED_AS_OTHERS else str(cls.dtype.type)
+
+    def __format__(cls, spec: str) -> str:
+        return format(repr(cls), spec)
+
+    def __contains__(cls, text: str) -> bool:
+        return text in cls.__name__
+
+    def __getattr__(cls, name: str) -> Any:
+        return getattr(cls.__name__, name)
+
+
+@cache
+def dtype(name: str) -> DType:
+    """The dtype of that name, one object each."""
+    return DType(name)
+
+
+copyreg.pickle(DType, lambda each: (dtype, (each.__name__,)))
 
 
 def is_dtype(name: str) -> bool:
@@ -88,9 +140,9 @@ def from_numpy(dtype: Any) -> str:
 @cache
 def canonical(dtype: Any) -> str:
     """The NKI name for an NKI name, a NumPy dtype or type, or a torch dtype."""
-    if isinstance(dtype, str) and dtype in _NUMPY:
-        return dtype
     text = str(dtype)
+    if text in _NUMPY:
+        return text
     if text.startswith("torch."):
         short = text.removeprefix("torch.")
         return "bool_" if short == "bool" else canonical(short)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rainshadow import dtypes
+from rainshadow.dtypes import DType
 from rainshadow.errors import NotModelled
 from rainshadow.isa.access import AccessPattern as NkiTensor
 from rainshadow.isa.indices import DynamicSlice
@@ -32,6 +33,7 @@ from rainshadow.nki.tile_functions import tile
 from rainshadow.sim.recorder import active_recorder, inside_kernel
 
 __all__ = [
+    "DType",
     "MemoryRegion",
     "NKIObject",
     "NkiTensor",
@@ -44,15 +46,18 @@ __all__ = [
     "while_loop",
 ]
 
-DType = str
-bool_ = "bool_"
-int8, int16, int32 = "int8", "int16", "int32"
-uint8, uint16, uint32 = "uint8", "uint16", "uint32"
-float16, float32, bfloat16, tfloat32 = "float16", "float32", "bfloat16", "tfloat32"
-float8_e4m3, float8_e4m3fn, float8_e5m2 = "float8_e4m3", "float8_e4m3fn", "float8_e5m2"
-float8_e8m0fnu = "float8_e8m0fnu"
-float8_e5m2_x4, float8_e4m3fn_x4 = "float8_e5m2_x4", "float8_e4m3fn_x4"
-float4_e2m1fn_x4 = "float4_e2m1fn_x4"
+bool_, int8, int16, int32, uint8, uint16, uint32 = map(
+    dtypes.dtype, ("bool_", "int8", "int16", "int32", "uint8", "uint16", "uint32")
+)
+float16, float32, bfloat16, tfloat32 = map(
+    dtypes.dtype, ("float16", "float32", "bfloat16", "tfloat32")
+)
+float8_e4m3, float8_e4m3fn, float8_e5m2, float8_e8m0fnu = map(
+    dtypes.dtype, ("float8_e4m3", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu")
+)
+float8_e5m2_x4, float8_e4m3fn_x4, float4_e2m1fn_x4 = map(
+    dtypes.dtype, ("float8_e5m2_x4", "float8_e4m3fn_x4", "float4_e2m1fn_x4")
+)
 
 
 sbuf = MemoryRegion.sbuf
