@@ -29,7 +29,17 @@ NAMES = {
     "nki.tensor": "rainshadow.nki.typing",
     "nki.compiler": "rainshadow.nki.compiler",
     "nki.builtin": "rainshadow.nki.compiler",
+    # The first generation.
+    "neuronxcc": "rainshadow.nki.first_generation.package",
+    "neuronxcc.nki": "rainshadow.nki.first_generation",
+    "neuronxcc.nki.language": "rainshadow.nki.first_generation.language",
+    "neuronxcc.nki.isa": "rainshadow.nki.first_generation.isa",
+    "neuronxcc.nki.isa.constants": "rainshadow.nki.constants",
+    "neuronxcc.nki.compiler": "rainshadow.nki.first_generation.compiler",
+    "neuronxcc.nki.typing": "rainshadow.nki.first_generation.typing",
 }
+#: The packages that AWS installs.
+_PACKAGES = ("nki", "neuronxcc")
 
 
 class NkiFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -77,11 +87,7 @@ def _is_package(name: str) -> bool:
 
 def _aws_nki_is_importable() -> bool:
     finders = [finder for finder in sys.meta_path if not isinstance(finder, NkiFinder)]
-    for finder in finders:
-        spec = finder.find_spec("nki", None)
-        if spec is not None:
-            return True
-    return False
+    return any(finder.find_spec(name, None) for finder in finders for name in _PACKAGES)
 
 
 def install(*, force: bool = False) -> bool:

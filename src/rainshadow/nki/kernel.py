@@ -125,24 +125,24 @@ def jit(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
     return fn if isinstance(fn, Kernel) else Kernel(fn, **options)
 
 
-def target_chip() -> Chip:
-    """The chip of launches that name none: an observer's, else what AWS's target variable selects.
+def target_chip(named: str | None = None) -> Chip:
+    """The chip of launches without one: an observer's, else the target that the kernel names.
 
-    Trainium 2 unless that is set.
+    Without that what AWS's target variable selects, and Trainium 2 unless it is set.
 
     Errors: `InputError` for a value AWS does not define.
     """
     observed = next((entry.chip for entry in reversed(_OBSERVERS) if entry.chip), None)
     if observed is not None:
         return observed
-    for variable in TARGET_VARIABLES:
-        value = os.environ.get(variable)
+    given = {"platform_target": named} | {name: os.environ.get(name) for name in TARGET_VARIABLES}
+    for place, value in given.items():
         if not value:
             continue
         name = TARGETS.get(value.lower())
         if name is None:
             allowed = ", ".join(sorted(TARGETS))
-            raise InputError(f"{variable}={value}", allowed=allowed, fix="set one of them")
+            raise InputError(f"{place}={value}", allowed=allowed, fix="set one of them")
         return load_chip(name)
     return load_chip(DEFAULT_CHIP)
 
@@ -208,7 +208,8 @@ def record(
     when the kernel has run.
     ranks: how many ranks run the kernel.
     """
-    launch = _Launch(kernel, chip or target_chip(), options or SimOptions(), ranks)
+    target = kernel.options.get("platform_target") if isinstance(kernel, Kernel) else None
+    launch = _Launch(kernel, chip or target_chip(target), options or SimOptions(), ranks)
     given = [launch.arguments_of(rank, args, kwargs or {}) for rank in range(launch.ranks.count)]
     wants_torch = any(_is_torch(value) for value in [*given[0][0], *given[0][1].values()])
     copies = _Copies()

@@ -448,6 +448,19 @@ class Recorder:
         """The line of the user's kernel that is running."""
         return self._lines.here()
 
+    def line_number(self) -> int:
+        """Number of that line, for `on_line`."""
+        return self._lines.number()
+
+    @contextmanager
+    def on_line(self, number: int) -> Iterator[None]:
+        """Instructions and errors in this block belong to a line that was running earlier."""
+        with self._lines.at(number):
+            try:
+                yield
+            except NkiValidationError as error:
+                raise self._located(error) from None
+
     def _located(self, error: Any) -> Any:
         """The same error with the user's line, unless it has one."""
         if error.where is None:

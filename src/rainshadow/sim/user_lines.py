@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import linecache
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import CodeType, FrameType, TracebackType
 
 from rainshadow.errors import SourceLine
@@ -20,9 +22,21 @@ class UserLines:
         self.lines: list[TraceLine] = []
         self._numbers: dict[tuple[CodeType, int], int] = {}
         self._inner_codes: dict[CodeType, bool] = {}
+        self._earlier: int | None = None
+
+    @contextmanager
+    def at(self, number: int) -> Iterator[None]:
+        """What runs in this block belongs to a line that was running earlier."""
+        before, self._earlier = self._earlier, number
+        try:
+            yield
+        finally:
+            self._earlier = before
 
     def number(self) -> int:
         """Number of the line that is running."""
+        if self._earlier is not None:
+            return self._earlier
         frame = self._frame()
         key = (frame.f_code, frame.f_lineno)
         number = self._numbers.get(key)
@@ -34,6 +48,8 @@ class UserLines:
 
     def here(self) -> SourceLine:
         """The line that is running."""
+        if self._earlier is not None:
+            return self.lines[self._earlier].source
         return _source_line(self._frame())
 
     def _frame(self) -> FrameType:

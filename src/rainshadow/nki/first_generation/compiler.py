@@ -1,0 +1,133 @@
+"""The `neuronxcc.nki.compiler` names: where tiles lie, and hints to AWS's compiler.
+
+Hints change nothing here: instructions run in program order, and tiles whose address the kernel
+does not give are placed by first and last use.
+Source: AWS Neuron docs 2.26, nki.compiler API reference.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rainshadow.isa.memory import Space
+from rainshadow.nki.first_generation.memory import Allocator
+from rainshadow.sim.recorder import active_recorder
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """A `buffer=`: a space, and an address for each block unless Rainshadow places it."""
+
+    space: Space
+    allocator: Allocator | None = None
+
+
+def _modulo(base: int, count: Sequence[int], size: int, block: Sequence[int]) -> int:
+    """base + size * the row-major number of `block` within `count` tiles, wrapping round."""
+    number = 0
+    for position, extent in zip(block, count or (1,) * len(block), strict=True):
+        number = number * extent + position % extent
+    return base + number * size
+
+
+class sbuf:
+    """Allocation in SBUF."""
+
+    @staticmethod
+    def alloc(func: Callable[..., tuple[int, int]]) -> Allocation:
+        """func(block, partitions, bytes) gives (first partition, first byte)."""
+        return Allocation(Space.sbuf, func)
+
+    @staticmethod
+    def mod_alloc(
+        *,
+        base_addr: int,
+        base_partition: int = 0,
+        num_par_tiles: Sequence[int] = (),
+        num_free_tiles: Sequence[int] = (),
+    ) -> Allocation:
+        """Blocks take turns at num_free_tiles (and num_par_tiles) places."""
+
+        def place(block: tuple[int, ...], partitions: int, size: int) -> tuple[int, int]:
+            return (
+                _modulo(base_partition, num_par_tiles, partitions, block),
+                _modulo(base_addr, num_free_tiles, size, block),
+            )
+
+        return Allocation(Space.sbuf, place)
+
+    @staticmethod
+    def auto_alloc() -> Allocation:
+        """Rainshadow places the tensor."""
+        return Allocation(Space.sbuf)
+
+
+class psum:
+    """Allocation in PSUM."""
+
+    @staticmethod
+    def alloc(func: Callable[..., tuple[int, int, int]]) -> Allocation:
+        """func(block, partitions, bytes) gives (bank, first partition, first byte in the bank)."""
+
+        def place(block: tuple[int, ...], partitions: int, size: int) -> tuple[int, int]:
+            bank, partition, first_byte = func(block, partitions, size)
+            bank_bytes = int(active_recorder().core.psum.bank_bytes_per_partition.value)
+            return int(partition), int(bank) * bank_bytes + int(first_byte)
+
+        return Allocation(Space.psum, place)
+
+    @staticmethod
+    def mod_alloc(
+        *,
+        base_bank: int,
+        base_addr: int = 0,
+        base_partition: int = 0,
+        num_bank_tiles: Sequence[int] = (),
+        num_par_tiles: Sequence[int] = (),
+        num_free_tiles: Sequence[int] = (),
+    ) -> Allocation:
+        """Blocks take turns at num_bank_tiles banks."""
+
+        def place(block: tuple[int, ...], partitions: int, size: int) -> tuple[int, int, int]:
+            return (
+                _modulo(base_bank, num_bank_tiles, 1, block),
+                _modulo(base_partition, num_par_tiles, partitions, block),
+                _modulo(base_addr, num_free_tiles, size, block),
+            )
+
+        return psum.alloc(place)
+
+    @staticmethod
+    def auto_alloc() -> Allocation:
+        """Rainshadow places the tensor."""
+        return Allocation(Space.psum)
+
+
+def _hint(function: Any = None, **options: Any) -> Any:
+    """A decorator that changes nothing."""
+    return functools.partial(_hint, **options) if function is None else function
+
+
+skip_middle_end_transformations = _hint
+enable_stack_allocator = _hint
+force_auto_alloc = _hint
+
+
+@contextmanager
+def no_reorder() -> Iterator[None]:
+    """Instructions in program order, as Rainshadow runs them anyway."""
+    yield
+
+
+@contextmanager
+def allocation_scope() -> Iterator[None]:
+    """Tiles of this block may be placed again after it, as Rainshadow does anyway."""
+    yield
+
+
+def multi_buffer(factor: int = 2) -> None:
+    """A loop's `directives=`: how many iterations hold tiles at a time."""
