@@ -115,7 +115,12 @@ class CapacityError(NkiValidationError):
 
 
 class OutOfBoundsError(NkiValidationError):
-    """An access past a tensor."""
+    """An access past a tensor.
+
+    flat_index: (element asked for, elements there are) where a tile of indices has asked.
+    """
+
+    flat_index: tuple[int, int] | None = None
 
 
 class UninitializedReadError(NkiValidationError):

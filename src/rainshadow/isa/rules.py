@@ -68,10 +68,15 @@ def require_on_chip(opcode: str, **operands: Any) -> None:
             require_start_partition(opcode, name, view)
 
 
+def start_step(count: int) -> int:
+    """What the first of `count` partitions must be a multiple of, for an engine."""
+    return 128 if count > 2 * _QUADRANT else 2 * _QUADRANT if count > _QUADRANT else _QUADRANT
+
+
 def require_start_partition(opcode: str, name: str, view: AccessPattern) -> None:
     """More than 64 partitions start at 0, 33 to 64 at 0 or 64, up to 32 at 0, 32, 64 or 96."""
     start, count = view.start_partition, view.shape[0]
-    step = 128 if count > 2 * _QUADRANT else 2 * _QUADRANT if count > _QUADRANT else _QUADRANT
+    step = start_step(count)
     if start % step:
         raise NkiValidationError(
             f"{opcode}: {name} covers {count} partitions from partition {start}",

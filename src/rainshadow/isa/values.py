@@ -74,11 +74,14 @@ def selected_rows(
     rows = (index.T if by_column else index).reshape(-1).astype(np.int64)
     keep = (rows >= 0) & (rows < indirection.limit)
     if not skip and not keep.all():
-        raise OutOfBoundsError(
-            f"{opcode}: index {int(rows[~keep][0])} into {view.name or 'a tensor'}",
+        row = int(rows[~keep][0])
+        error = OutOfBoundsError(
+            f"{opcode}: index {row} into {view.name or 'a tensor'}",
             allowed=f"0..{indirection.limit - 1}",
             fix="mend the index, or pass oob_mode=nisa.oob_mode.skip",
         )
+        error.flat_index = row * indirection.stride, indirection.limit * indirection.stride
+        raise error
     return rows, keep
 
 

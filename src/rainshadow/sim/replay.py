@@ -70,7 +70,9 @@ def flat_bytes(array: Array) -> Array:
     """The memory of an array from its first to its last element, as bytes, without a copy."""
     item = array.dtype.itemsize
     span = 1 + sum((n - 1) * (s // item) for n, s in zip(array.shape, array.strides, strict=True))
-    return np.lib.stride_tricks.as_strided(array, (span,), (item,)).view(np.uint8)
+    # As opaque words: as_strided does not know every dtype of ml_dtypes.
+    words = array.view(f"V{item}")
+    return np.lib.stride_tricks.as_strided(words, (span,), (item,)).view(np.uint8)
 
 
 class Replay:

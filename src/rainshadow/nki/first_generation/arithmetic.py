@@ -69,7 +69,8 @@ def load(src: Tensor, *, mask: Any = None, dtype: Any = None, **kwargs: Any) -> 
 
 
 def require_tensor(value: Any, what: str) -> Tensor:
-    """Errors: `NkiValidationError` for what is no tensor."""
+    """Errors: `NkiValidationError` for what is no tensor of this generation."""
+    current()
     if not isinstance(value, Tensor):
         raise NkiValidationError(f"{what} is {type(value).__name__}", allowed="a tensor")
     return value

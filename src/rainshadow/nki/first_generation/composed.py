@@ -7,7 +7,9 @@ from typing import Any
 from rainshadow.errors import NkiValidationError
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.memory import Space
-from rainshadow.nki.first_generation import elementwise, matrix, reductions
+from rainshadow.nki import composed_functions as newer
+from rainshadow.nki import isa, tile_functions
+from rainshadow.nki.first_generation import elementwise, matrix, moves, reductions
 from rainshadow.nki.first_generation.arithmetic import (
     FUNCTIONS,
     as_tile,
@@ -16,8 +18,10 @@ from rainshadow.nki.first_generation.arithmetic import (
     require_tensor,
     spread,
 )
+from rainshadow.nki.first_generation.creation import full
 from rainshadow.nki.first_generation.memory import Memory, Touch
-from rainshadow.nki.first_generation.operation import Result, kind_of
+from rainshadow.nki.first_generation.operands import result
+from rainshadow.nki.first_generation.operation import Operand, Result, along, kind_of
 from rainshadow.nki.first_generation.state import current
 from rainshadow.nki.first_generation.tensor import Tensor
 
@@ -132,7 +136,7 @@ def where(
     kind = kind_of(dtype, given.type_name)
     shape = _common([value for value in (test, x, y) if isinstance(value, Tensor)])
     current().flush()
-    chosen = Tensor.of(Memory(shape, kind, Space.sbuf))
+    selected = Tensor.of(Memory(shape, kind, Space.sbuf))
     predicate = combine(broadcast_to(test, shape), 0.0, "not_equal", dtype="uint8", mask=mask)
     for value, reverse in ((x, False), (y, True)):
         source = value
@@ -140,9 +144,9 @@ def where(
             tile = broadcast_to(as_tile(value), shape)
             source = tile if tile.type_name == kind else copy(tile, dtype=kind, mask=mask)
         elementwise.tensor_copy_predicated(
-            src=source, dst=chosen, predicate=predicate, reverse_pred=reverse, mask=mask
+            src=source, dst=selected, predicate=predicate, reverse_pred=reverse, mask=mask
         )
-    return chosen
+    return selected
 
 
 def _common(tiles: list[Tensor]) -> tuple[int, ...]:
@@ -174,3 +178,58 @@ def device_print(prefix: str, x: Any, *, mask: Any = None, **kwargs: Any) -> Non
     current().flush()
     view: AccessPattern = require_tensor(x, "x").window(Touch.read)
     print(prefix, view.array if view.buffer_.storage is not None else view)
+
+
+def _through_tiles(name: str, function: Any, document: str) -> Any:
+    """A function that takes several instructions, whose last tile is copied to the result."""
+
+    def apply(x: Any, *, dtype: Any = None, mask: Any = None, **kwargs: Any) -> Result:
+        tile = as_tile(x, f"the operand of nl.{name}")
+
+        def emit(dst: AccessPattern, data: AccessPattern) -> None:
+            isa.tensor_copy(dst, function(data, dst.dtype))
+
+        return result(emit, [along("data", tile)], mask, tile.shape, dtype, tile.type_name)
+
+    apply.__name__ = name
+    apply.__doc__ = document
+    return apply
+
+
+ceil = _through_tiles("ceil", newer.ceil, "The smallest whole number not below x.")
+floor = _through_tiles("floor", newer.floor, "The largest whole number not above x.")
+trunc = _through_tiles("trunc", newer.trunc, "x without its fraction.")
+sin = _through_tiles("sin", tile_functions.sin, "Sine, of any x.")
+cos = _through_tiles("cos", tile_functions.cos, "Cosine, of any x.")
+tan = _through_tiles("tan", tile_functions.tan, "Tangent.")
+
+
+def gather_flattened(
+    data: Any, indices: Any, *, mask: Any = None, dtype: Any = None, **kwargs: Any
+) -> Result:
+    """data's elements at flat positions `indices` of the same partition."""
+    tile, where = as_tile(data, "data"), as_tile(indices, "indices")
+
+    def emit(dst: AccessPattern, data: AccessPattern, indices: AccessPattern) -> None:
+        isa.nc_n_gather(dst, data, indices)
+
+    operands = [Operand("data", tile, (0,) + (None,) * (tile.ndim - 1)), along("indices", where)]
+    return result(emit, operands, mask, where.shape, dtype, tile.type_name)
+
+
+def dropout(x: Any, rate: Any, *, dtype: Any = None, mask: Any = None, **kwargs: Any) -> Result:
+    """x with each element zero with probability rate: a number, or [P, 1]."""
+    return moves.dropout(as_tile(x), rate, dtype=dtype, mask=mask)
+
+
+def random_seed(seed: Any, *, mask: Any = None, **kwargs: Any) -> None:
+    """Seed VectorE's generator from a 32-bit number, or a tile of one."""
+    tile = seed if isinstance(seed, Tensor) else full((1, 1), seed, "int32")
+    current().flush()
+    isa.set_rng_seed(tile.window(Touch.read))
+
+
+def rand(shape: Any, dtype: Any = "float32", **kwargs: Any) -> Tensor:
+    """A new tile of uniform numbers from 0 to 1."""
+    current().flush()
+    return Tensor.over(newer.rand(tuple(int(extent) for extent in shape), dtype))

@@ -26,10 +26,12 @@ from rainshadow.nki.first_generation.matrix import nc_matmul, nc_transpose
 from rainshadow.nki.first_generation.moves import (
     dma_copy,
     dma_transpose,
+    dropout,
     local_gather,
     nc_find_index8,
     nc_match_replace8,
     nc_stream_shuffle,
+    sequence_bounds,
 )
 from rainshadow.nki.first_generation.patterns import affine_select, iota, memset
 from rainshadow.nki.first_generation.reductions import (
@@ -60,6 +62,7 @@ __all__ = [
     "dge_mode",
     "dma_copy",
     "dma_transpose",
+    "dropout",
     "fp32",
     "iota",
     "local_gather",
@@ -77,6 +80,7 @@ __all__ = [
     "reduce_cmd",
     "scalar_tensor_tensor",
     "select_reduce",
+    "sequence_bounds",
     "tensor_copy",
     "tensor_copy_dynamic_dst",
     "tensor_copy_dynamic_src",

@@ -55,11 +55,11 @@ class Kernel(launches.Kernel):
         try:
             return launches.record(self, args, kwargs)
         except OutOfBoundsError as error:
-            flat = getattr(error, "flat_index", None)
-            if flat is None:
+            if error.flat_index is None or self.options.get("mode") != "simulation":
                 raise
+            asked, there_are = error.flat_index
             raise IndexError(
-                f"index {flat[0]} is out of bounds for axis 0 with size {flat[1]}"
+                f"index {asked} is out of bounds for axis 0 with size {there_are}"
             ) from error
 
 
@@ -132,7 +132,8 @@ def jit(func: Any = None, mode: str = "auto", **kwargs: Any) -> Any:
     """Mark a function as a kernel of the first generation."""
     if mode not in MODES:
         raise InputError(f"nki.jit(mode={mode!r})", allowed=", ".join(MODES))
-    return _decorator(BenchmarkedKernel if mode == "benchmark" else Kernel)(func, **kwargs)
+    decorate = _decorator(BenchmarkedKernel if mode == "benchmark" else Kernel)
+    return decorate(func, mode=mode, **kwargs)
 
 
 class Latencies:
@@ -184,4 +185,4 @@ benchmark = _decorator(BenchmarkedKernel)
 def simulate_kernel(kernel: Any, *args: Any, **kwargs: Any) -> Any:
     """Run a kernel, or kernel[grid], on NumPy arrays."""
     function, grid, options = _function_of(kernel)
-    return Kernel(function, grid, **options).launch(*args, **kwargs)
+    return Kernel(function, grid, **{**options, "mode": "simulation"}).launch(*args, **kwargs)

@@ -12,7 +12,7 @@ from rainshadow.nki import isa, tile_functions
 from rainshadow.nki.constants import dge_mode, oob_mode
 from rainshadow.nki.first_generation.arithmetic import as_tile, require_tensor
 from rainshadow.nki.first_generation.memory import Touch
-from rainshadow.nki.first_generation.operands import result
+from rainshadow.nki.first_generation.operands import chosen, optional, result
 from rainshadow.nki.first_generation.operation import (
     Operand,
     Result,
@@ -217,3 +217,29 @@ def local_gather(
     operands = [_rows("src_buffer", tile), _rows("index", indices)]
     labels = (0, *[None] * (len(shape) - 1))
     return result(emit, operands, mask, shape, None, tile.type_name, labels=labels)
+
+
+def sequence_bounds(*, segment_ids: Tensor, dtype: Any = None, **kwargs: Any) -> Result:
+    """[P, 2, N]: where the segment of each position begins, and where it ends."""
+    tile = as_tile(segment_ids, "segment_ids")
+
+    def emit(dst: AccessPattern, segment_ids: AccessPattern) -> None:
+        isa.sequence_bounds(dst, segment_ids)
+
+    shape = (tile.shape[0], 2, tile.size // tile.shape[0])
+    operands = [_rows("segment_ids", tile)]
+    return result(emit, operands, None, shape, dtype, tile.type_name, labels=(0, None, None))
+
+
+def dropout(
+    data: Tensor, prob: Any, *, mask: Any = None, dtype: Any = None, **kwargs: Any
+) -> Result:
+    """data with each element zero with probability prob: a number, or [P, 1]."""
+    tile = as_tile(data, "data")
+    operands = [along("data", tile)]
+    number = optional("prob", prob, operands)
+
+    def emit(dst: AccessPattern, data: AccessPattern, prob: AccessPattern | None = None) -> None:
+        isa.dropout(dst, data, chosen(number, prob))
+
+    return result(emit, operands, mask, tile.shape, dtype, tile.type_name)

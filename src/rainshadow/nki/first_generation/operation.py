@@ -14,7 +14,9 @@ import numpy as np
 
 from rainshadow import dtypes
 from rainshadow.errors import NkiValidationError
+from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.memory import Space
+from rainshadow.isa.rules import start_step
 from rainshadow.nki import isa
 from rainshadow.nki.first_generation.index import Variable
 from rainshadow.nki.first_generation.mask import Box, Label, boxes_of
@@ -265,14 +267,26 @@ def _assign_number(target: Tensor, value: Any) -> None:
         )
     if not hasattr(value, "__float__"):
         raise NkiValidationError(f"{value!r} assigned to a tile", allowed="a tile or a number")
-    isa.memset(target.window(Touch.write), value)
+    place = target.window(Touch.write)
+    if _engines_reach(place):
+        isa.memset(place, value)
+        return
+    source = active_recorder().allocate(place.shape, place.dtype, Space.sbuf)
+    isa.memset(source, value)
+    isa.dma_copy(place, source)
+
+
+def _engines_reach(view: AccessPattern) -> bool:
+    """Whether a tile starts at a partition that engines can start at; DMA can at any."""
+    return view.start_partition % start_step(view.shape[0]) == 0 or view.space is Space.psum
 
 
 def _assign_tile(target: Tensor, value: Tensor) -> None:
     if value.size != target.size:
         value = value.stretched(target.shape)
     source, place = value.window(Touch.read), target.window(Touch.write)
-    if source.space.on_chip and place.space.on_chip:
+    on_chip = source.space.on_chip and place.space.on_chip
+    if on_chip and _engines_reach(source) and _engines_reach(place):
         isa.tensor_copy(place, source)
     else:
         isa.dma_copy(place, source)

@@ -100,7 +100,7 @@ def affine_select(
             data = copy_to_sbuf(data)
         isa.affine_select(
             dst, pattern, multiplier, data, on_false_value,
-            alu_operator(_PREDICATES[condition.operator]), condition.index.start,
+            _PREDICATES[condition.operator], condition.index.start,
         )  # fmt: skip
 
     return result(
