@@ -27,6 +27,7 @@ def many_kinds(x):
     nisa.tensor_reduce(dst=total, op=nl.add, data=tile, axis=(1,))
     numbers = nl.ndarray(x.shape, dtype=nl.float32)
     nisa.iota(dst=numbers, pattern=[[1, x.shape[1]]], channel_multiplier=3)
+    nisa.memset(dst=numbers.view(nl.int32), value=3)
     nisa.memset(dst=numbers, value=np.float32(2.5))
     product = nl.ndarray((x.shape[1], x.shape[1]), dtype=nl.float32, buffer=nl.psum)
     nisa.nc_matmul(dst=product, stationary=tile, moving=numbers)
@@ -124,9 +125,9 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(trace, tmp_path,
 
 
 def test_rows_know_the_line_and_the_function_that_issued_them(trace):
-    assert trace.num_rows == 7
+    assert trace.num_rows == 8
     assert trace.scopes == ["many_kinds", "summed"]
-    assert trace.scope.tolist() == [0, 0, 0, 0, 0, 1, 0]
+    assert trace.scope.tolist() == [0, 0, 0, 0, 0, 0, 1, 0]
     texts = [trace.lines[number].source.text for number in trace.line]
     assert texts[1].startswith("nisa.tensor_reduce(dst=total")
     assert all(line.source.file == __file__ for line in trace.lines)

@@ -198,7 +198,7 @@ def describe_operand(view: AccessPattern) -> OperandKind:
     run = view.contiguous_run()
     return OperandKind(
         space=space,
-        dtype=view.dtype,
+        dtype=str(view.dtype),  # a plain string, also where the kernel said nl.float32
         partitions=view.shape[0],
         elements=view.elements,
         unit_stride=view.shape[-1] == 1 or view.strides[-1] == 1,
@@ -232,6 +232,8 @@ def _plain(value: Any) -> Any:
     """Options as JSON can hold them."""
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, type):
+        return str(value)  # a dtype
     name = getattr(value, "name", None)
     return name if isinstance(name, str) else value
 

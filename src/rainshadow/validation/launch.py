@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,12 +57,13 @@ class KernelLaunch:
     def _record(self, machine: Chip) -> tuple[Trace, ...]:
         kernel = self.kernel()
         function = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
-        run = record(
-            function[self.lnc],
-            kwargs=dict(self.arguments()),
-            chip=machine,
-            options=SimOptions(data="none"),
-        )
+        with redirect_stdout(sys.stderr):  # kernels print; results alone go to stdout
+            run = record(
+                function[self.lnc],
+                kwargs=dict(self.arguments()),
+                chip=machine,
+                options=SimOptions(data="none"),
+            )
         return (run.trace, *run.other_traces)
 
     def _file(self, traces: Path, rank: int) -> Path:
