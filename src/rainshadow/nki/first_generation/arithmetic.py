@@ -26,6 +26,7 @@ from rainshadow.nki.first_generation.operation import (
     assign,
     call,
     kind_of,
+    plain_number,
     shape_on_chip,
 )
 from rainshadow.nki.first_generation.positions import TileIndex
@@ -142,6 +143,7 @@ def combine(
     if not isinstance(x, Tensor):
         return _with_number(as_tile(y), x, op, dtype, mask, reverse=True)
     left, right = as_tile(x), as_tile(y)
+    dtype = dtype or _quotient(op, left, right)
     partitions = max(left.shape[0], right.shape[0])
     if left.shape[0] < partitions:
         left = spread(left, partitions)
@@ -192,8 +194,9 @@ def _with_number(
         )
 
     def emit(dst: AccessPattern, data: AccessPattern) -> None:
-        isa.tensor_scalar(dst, data, op, number, reverse)
+        isa.tensor_scalar(dst, data, op, plain_number(number), reverse)
 
+    dtype = dtype or _quotient(op, data)
     kind = kind_of(dtype, data.type_name)
     return call(
         Operation(
@@ -201,6 +204,11 @@ def _with_number(
             explicit=dtype is not None,
         )
     )  # fmt: skip
+
+
+def _quotient(op: str, *tiles: Tensor) -> str | None:
+    """float32 for quotients of integers, as NumPy has it; AWS does not say."""
+    return "float32" if op == "divide" and all(t.dtype.kind in "iub" for t in tiles) else None
 
 
 def _binary(name: str, document: str, result: Any = None) -> Callable[..., Result]:

@@ -39,7 +39,7 @@ class sbuf:
 
     @staticmethod
     def alloc(func: Callable[..., tuple[int, int]]) -> Allocation:
-        """func(block, partitions, bytes) gives (first partition, first byte)."""
+        """func(idx, pdim_size, fdim_size) gives (first partition, first byte)."""
         return Allocation(Space.sbuf, func)
 
     @staticmethod
@@ -52,10 +52,10 @@ class sbuf:
     ) -> Allocation:
         """Blocks take turns at num_free_tiles (and num_par_tiles) places."""
 
-        def place(block: tuple[int, ...], partitions: int, size: int) -> tuple[int, int]:
+        def place(idx: tuple[int, ...], pdim_size: int, fdim_size: int) -> tuple[int, int]:
             return (
-                _modulo(base_partition, num_par_tiles, partitions, block),
-                _modulo(base_addr, num_free_tiles, size, block),
+                _modulo(base_partition, num_par_tiles, pdim_size, idx),
+                _modulo(base_addr, num_free_tiles, fdim_size, idx),
             )
 
         return Allocation(Space.sbuf, place)
@@ -71,10 +71,10 @@ class psum:
 
     @staticmethod
     def alloc(func: Callable[..., tuple[int, int, int]]) -> Allocation:
-        """func(block, partitions, bytes) gives (bank, first partition, first byte in the bank)."""
+        """func(idx, pdim_size, fdim_size) gives (bank, first partition, first byte of the bank)."""
 
-        def place(block: tuple[int, ...], partitions: int, size: int) -> tuple[int, int]:
-            bank, partition, first_byte = func(block, partitions, size)
+        def place(**block: Any) -> tuple[int, int]:
+            bank, partition, first_byte = func(**block)
             bank_bytes = int(active_recorder().core.psum.bank_bytes_per_partition.value)
             return int(partition), int(bank) * bank_bytes + int(first_byte)
 
@@ -92,11 +92,11 @@ class psum:
     ) -> Allocation:
         """Blocks take turns at num_bank_tiles banks."""
 
-        def place(block: tuple[int, ...], partitions: int, size: int) -> tuple[int, int, int]:
+        def place(idx: tuple[int, ...], pdim_size: int, fdim_size: int) -> tuple[int, int, int]:
             return (
-                _modulo(base_bank, num_bank_tiles, 1, block),
-                _modulo(base_partition, num_par_tiles, partitions, block),
-                _modulo(base_addr, num_free_tiles, size, block),
+                _modulo(base_bank, num_bank_tiles, 1, idx),
+                _modulo(base_partition, num_par_tiles, pdim_size, idx),
+                _modulo(base_addr, num_free_tiles, fdim_size, idx),
             )
 
         return psum.alloc(place)

@@ -34,6 +34,9 @@ def broadcast_to(src: Tensor, shape: Any = None, **kwargs: Any) -> Tensor:
     return tile.stretched(target)
 
 
+Tensor.broadcast_to = broadcast_to  # type: ignore[attr-defined]
+
+
 def expand_dims(data: Tensor, axis: Any) -> Tensor:
     """data with new axes of size 1."""
     return require_tensor(data, "data").expand_dims(axis)

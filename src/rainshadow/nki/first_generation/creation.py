@@ -13,8 +13,9 @@ from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.memory import Space
 from rainshadow.nki import language
 from rainshadow.nki.first_generation.compiler import Allocation
+from rainshadow.nki.first_generation.loops import traced_once
 from rainshadow.nki.first_generation.memory import Memory
-from rainshadow.nki.first_generation.operation import dtype_name
+from rainshadow.nki.first_generation.operation import dtype_name, plain_number
 from rainshadow.nki.first_generation.state import current
 from rainshadow.nki.first_generation.tensor import Tensor
 from rainshadow.sim.recorder import active_recorder
@@ -51,7 +52,7 @@ def _place_of(buffer: Any) -> tuple[Space, Any]:
     if buffer is None:
         return Space.sbuf, None
     if isinstance(buffer, Allocation):
-        return buffer.space, buffer.allocator
+        return buffer.space, traced_once(buffer).allocator
     try:
         return Space(buffer), None
     except ValueError:
@@ -96,7 +97,7 @@ def full(
     shape: Any, fill_value: Any, dtype: Any, *, buffer: Any = None, name: str = "", **kwargs: Any
 ) -> Tensor:
     """A new tensor of one value, which costs an instruction where it is first read."""
-    return _made(shape, dtype, buffer, name, fill_value)
+    return _made(shape, dtype, buffer, name, plain_number(fill_value))
 
 
 def zeros(shape: Any, dtype: Any, *, buffer: Any = None, name: str = "", **kwargs: Any) -> Tensor:

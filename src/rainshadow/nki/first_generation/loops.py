@@ -1,18 +1,22 @@
 """The loops of the first generation: plain Python loops whose indices know their loop.
 
-`nl.loop_reduce` needs that: it starts anew in the first iteration of the loops it names.
+`nl.loop_reduce` needs that: it starts anew in the first iteration of the loops it names. And AWS's
+compiler traces the body of a loop once, unless that is an `nl.static_range`: an address that the
+body gives to a tile is the first iteration's.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.operators import alu_operator
 from rainshadow.nki import isa
 from rainshadow.nki.first_generation.arithmetic import as_tile
+from rainshadow.nki.first_generation.compiler import Allocation
 from rainshadow.nki.first_generation.memory import Memory
 from rainshadow.nki.first_generation.operation import (
     Operation,
@@ -21,21 +25,26 @@ from rainshadow.nki.first_generation.operation import (
     call,
     kind_of,
 )
-from rainshadow.nki.first_generation.state import current
+from rainshadow.nki.first_generation.state import KernelState, current
 from rainshadow.nki.first_generation.tensor import Tensor
 
 
 class LoopIndex(int):
-    """An integer that a loop of nl gave. is_first: in the loop's first iteration."""
+    """An integer that a loop of nl gave.
+
+    is_first: in the loop's first iteration.  is_unrolled: the loop is an `nl.static_range`.
+    """
 
     is_first: bool
+    is_unrolled: bool
 
 
-def _loop(*args: Any, **kwargs: Any) -> Iterator[LoopIndex]:
+def _loop(args: tuple[Any, ...], is_unrolled: bool = False) -> Iterator[LoopIndex]:
     loops, place = current().loops, len(current().loops)
     is_first = True
     for value in range(*(int(arg) for arg in args)):
         index = LoopIndex(value)
+        index.is_unrolled = is_unrolled
         index.is_first, is_first = is_first, False
         loops[place:] = [index]
         yield index
@@ -44,17 +53,30 @@ def _loop(*args: Any, **kwargs: Any) -> Iterator[LoopIndex]:
 
 def affine_range(*args: Any, **kwargs: Any) -> Iterator[LoopIndex]:
     """A loop whose iterations do not depend on each other."""
-    return _loop(*args)
+    return _loop(args)
 
 
 def sequential_range(*args: Any, **kwargs: Any) -> Iterator[LoopIndex]:
     """A loop whose iterations depend on each other."""
-    return _loop(*args)
+    return _loop(args)
 
 
 def static_range(*args: Any, **kwargs: Any) -> Iterator[LoopIndex]:
     """A loop that the compiler unrolls."""
-    return _loop(*args)
+    return _loop(args, is_unrolled=True)
+
+
+def traced_once(allocation: Allocation) -> Allocation:
+    """What the first iteration of the loops that run has given at this place of the kernel."""
+    kernel = current()
+    if allocation.allocator is None or all(index.is_unrolled for index in kernel.loops):
+        return allocation
+    place: list[Any] = [int(index) for index in kernel.loops if index.is_unrolled]
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") != KernelState.LAUNCHER:
+        place.append((frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return kernel.allocations.setdefault(tuple(place), allocation)
 
 
 def loop_reduce(

@@ -21,8 +21,9 @@ from rainshadow.nki import isa
 from rainshadow.nki.first_generation.mask import boxes_in
 from rainshadow.sim.recorder import Recorder, active_recorder
 
-#: (block, partitions, bytes per partition) -> (first partition, first byte).
-Allocator = Callable[[tuple[int, ...], int, int], tuple[int, int]]
+#: (idx=block, pdim_size=partitions, fdim_size=bytes each) -> (first partition, first byte).
+#: Kernels write some of these functions, and take the arguments by name.
+Allocator = Callable[..., tuple[int, int]]
 
 
 class Touch(Enum):
@@ -165,5 +166,5 @@ class Memory:
             size = dtypes.itemsize(self.dtype)
             for extent in extents[1:]:
                 size *= extent
-            where = self._allocator(block, extents[0], size)
+            where = self._allocator(idx=block, pdim_size=extents[0], fdim_size=size)
         return recorder.allocate(extents, self.dtype, self.space, self.name, where)

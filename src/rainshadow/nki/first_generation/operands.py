@@ -19,6 +19,7 @@ from rainshadow.nki.first_generation.operation import (
     Result,
     call,
     kind_of,
+    plain_number,
 )
 from rainshadow.nki.first_generation.tensor import Tensor
 
@@ -56,4 +57,4 @@ def optional(name: str, value: Any, operands: list[Operand], touch: Touch = Touc
 
 def chosen(number: Any, view: AccessPattern | None) -> Any:
     """The number of an operand, or its column [P, 1]."""
-    return number if view is None else flat_column(view)
+    return plain_number(number) if view is None else flat_column(view)

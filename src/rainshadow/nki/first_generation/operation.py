@@ -269,10 +269,10 @@ def _assign_number(target: Tensor, value: Any) -> None:
         raise NkiValidationError(f"{value!r} assigned to a tile", allowed="a tile or a number")
     place = target.window(Touch.write)
     if _engines_reach(place):
-        isa.memset(place, value)
+        isa.memset(place, plain_number(value))
         return
     source = active_recorder().allocate(place.shape, place.dtype, Space.sbuf)
-    isa.memset(source, value)
+    isa.memset(source, plain_number(value))
     isa.dma_copy(place, source)
 
 
@@ -307,3 +307,9 @@ def dtype_name(dtype: Any) -> str:
     if not isinstance(dtype, str) and np.dtype(dtype) == np.dtype("V4"):
         return "tfloat32"
     return dtypes.canonical(dtype)
+
+
+def plain_number(value: Any) -> Any:
+    """A number of one of ml_dtypes' types as a Python float."""
+    is_known = value is None or isinstance(value, int | float | np.number)
+    return value if is_known or not hasattr(value, "__float__") else float(value)

@@ -7,7 +7,6 @@ from typing import Any
 from rainshadow.errors import NkiValidationError
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.memory import Space
-from rainshadow.isa.operators import alu_operator
 from rainshadow.nki import isa
 from rainshadow.nki.first_generation.arithmetic import (
     as_tile,
@@ -19,6 +18,7 @@ from rainshadow.nki.first_generation.operands import result
 from rainshadow.nki.first_generation.operation import (
     Result,
     along,
+    plain_number,
     shape_on_chip,
 )
 from rainshadow.nki.first_generation.tensor import Tensor
@@ -40,7 +40,7 @@ def memset(
     """A tile of one value."""
 
     def emit(dst: AccessPattern) -> None:
-        isa.memset(dst, value, engine)
+        isa.memset(dst, plain_number(value), engine)
 
     extents = shape_on_chip(tuple(int(extent) for extent in shape))
     return result(emit, [], mask, extents, dtype, "float32")

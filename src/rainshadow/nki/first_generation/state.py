@@ -20,8 +20,12 @@ class KernelState:
     grid: programs along each axis of the launch grid.  program: which of them runs.  pending: the
     result whose operation has been called, but not issued.  shared: the tensors in shared HBM, in
     order; every program of the grid gets the same ones.  loops: the loops that are running,
-    outermost first.  accumulated: what `nl.loop_reduce` has reduced, by call.
+    outermost first.  accumulated: what `nl.loop_reduce` has reduced, by call.  allocations: the
+    addresses given in loops, by the place in the kernel that gives them.
     """
+
+    #: The module that calls kernels: frames below it are the kernel's.
+    LAUNCHER = "rainshadow.nki.first_generation.launch"
 
     def __init__(self, grid: tuple[int, ...]) -> None:
         self.grid = grid
@@ -31,6 +35,7 @@ class KernelState:
         self.num_shared = 0
         self.loops: list[Any] = []
         self.accumulated: dict[Any, Any] = {}
+        self.allocations: dict[Any, Any] = {}
 
     def begin(self, program: tuple[int, ...]) -> None:
         """The next program of the grid starts."""

@@ -285,9 +285,10 @@ class Tensor:
     def _viewed(self, view: AccessPattern, contents: Any) -> Tensor:
         return Tensor.of(Memory.over(view, contents))
 
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(self, *extents: Any, shape: Any = None) -> Tensor:
         """The same elements under another shape, no copy; the partition axis is kept on chip."""
-        new = tuple(shape[0]) if len(shape) == 1 and not hasattr(shape[0], "__index__") else shape
+        given = extents if shape is None else (shape,)
+        new = given if hasattr(given[0], "__index__") else given[0]
         piece, view = self._view(None)
         return self._viewed(view.reshape(*(int(extent) for extent in new)), piece.contents)
 
