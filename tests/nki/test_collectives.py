@@ -203,7 +203,7 @@ def test_a_ring_of_reductions_adds_all_ranks_up():
     group = ncc.ReplicaGroup([list(range(ranks))])
     for left, right in simulate(ring_all_reduce, ranks=ranks)(PerRank(data), group, ranks):
         whole = np.concatenate([left, right], axis=1)
-        np.testing.assert_allclose(whole, np.add.reduce(data), rtol=1e-5)
+        np.testing.assert_allclose(whole, np.add.reduce(data), rtol=1e-5, atol=1e-6)
 
 
 def test_each_rank_knows_its_number_and_has_its_own_memory():

@@ -62,7 +62,23 @@ def one_sided(x):
     return shared
 
 
+@jit
+def cleared_by_both(x):
+    """Both cores clear all of the shared result, then each writes its row, with no barrier."""
+    result = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    me = nl.program_id()
+    zeros = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+    nisa.memset(dst=zeros, value=0.0)
+    nisa.dma_copy(dst=result, src=zeros)
+    nisa.dma_copy(dst=result[me : me + 1], src=x[me : me + 1])
+    return result
+
+
 X = np.arange(16, dtype=np.float32).reshape(2, 8)
+
+
+def test_writes_to_shared_memory_go_in_turns_without_a_barrier():
+    np.testing.assert_array_equal(simulate(cleared_by_both[2])(X), X)
 
 
 @pytest.mark.parametrize("lnc", [1, 2])

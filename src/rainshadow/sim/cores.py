@@ -190,6 +190,11 @@ class Cores:
                     fix="let the other core call sendrecv with recv_from_rank naming this one",
                 )
 
+    def give_way(self, core: int) -> None:
+        """Before a write to shared HBM: without barriers, the cores' writes go in turns."""
+        if self.count > 1:
+            self.ranks.turns.give_way(self.physical(core))
+
     def barrier(self, core: int, cores: Sequence[int], data: Any, where: SourceLine | None) -> None:
         """Wait until all of `cores` have come. data: which tensor, the same on all of them."""
         members = [self.physical(other) for other in cores]

@@ -344,6 +344,8 @@ class Recorder:
         signature = self._signature_ids.get(key)
         if signature is None:
             signature = self._first_of_its_kind(instr, key)
+        if self.cores.count > 1 and any(_is_shared(view) for view in writes):
+            self.cores.give_way(self.program_id)
         if self.with_data:
             try:
                 fast = self._fast.get(cls)
@@ -511,6 +513,10 @@ class Recorder:
             names=tuple(self._tensors.names),
         )
         return with_dependencies(trace, self._dependencies)
+
+
+def _is_shared(view: Any) -> bool:
+    return type(view) is AccessPattern and view.buffer_.space is Space.shared_hbm
 
 
 def _kind(value: Any) -> Any:

@@ -90,6 +90,11 @@ class Turns:
         self._await_turn(who)
         body.ready = _always
 
+    def give_way(self, who: int) -> None:
+        """Let the others run until each waits, gives way too, or ends."""
+        self._pass_turn(who)
+        self._await_turn(who)
+
     # -- whose turn it is ----------------------------------------------------------------------
 
     def _run_one(self, who: int, body: Callable[[], Any], results: list[Any]) -> None:

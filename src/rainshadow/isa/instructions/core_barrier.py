@@ -1,6 +1,7 @@
 """Waits until the cores of a logical core have all come here, on one engine.
 
-Source of rules: AWS Neuron docs 2.32 nki.isa.core_barrier. No time is published: the model takes a
+Source of rules: AWS Neuron docs 2.32 nki.isa.core_barrier, which names shared HBM; AWS's
+nki-library also synchronises on a tile of SBUF (core/moe/moe_cte/bwmm_shard_on_I.py). No time is published: the model takes a
 semaphore to the other core and one back; waiting for the other core is not timed.
 """
 
@@ -22,7 +23,7 @@ from rainshadow.machine import Chip
 @instruction
 @dataclass(slots=True)
 class CoreBarrier(Instruction):
-    """data: the tensor in shared HBM that the cores wrote; arrive() waits for the others."""
+    """data: the tensor that the cores wrote; arrive() waits for the others."""
 
     opcode = "core_barrier"
     READS = ("data",)
@@ -39,7 +40,7 @@ class CoreBarrier(Instruction):
     def check(self, chip: Chip) -> None:
         rules.require_generation(self.opcode, chip, "gen3", "gen4")
         rules.require_tensor(self.opcode, data=self.data)
-        rules.require_space(self.opcode, "data", self.data, Space.shared_hbm)
+        rules.require_space(self.opcode, "data", self.data, Space.shared_hbm, Space.sbuf)
         if tuple(self.cores) != (0, 1):
             raise NkiValidationError(f"{self.opcode}: cores {self.cores}", allowed="(0, 1)")
 
