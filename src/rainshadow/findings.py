@@ -10,12 +10,26 @@ from rainshadow.errors import SourceLine
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Another line that has to do with a finding. what: its part in it."""
+
+    what: str
+    file: str
+    line: int
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.what} at {SourceLine(self.file, self.line, self.text)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that a check found.
 
     rule: short name of the rule, for filters.  message: what was found and what is allowed.
     fix: what to write instead.  severity: "error" where a chip or AWS's compiler would refuse or
     go wrong, "warning" where AWS's documents do not say that it works.
+    others: the other access of a conflict, where the memory was made.
     """
 
     rule: str
@@ -25,10 +39,13 @@ class Finding:
     line: int
     severity: Literal["error", "warning"]
     text: str = ""
+    others: tuple[Place, ...] = ()
 
     def __str__(self) -> str:
         place = SourceLine(self.file, self.line, self.text)
-        return f"{place}\n  {self.severity} {self.rule}: {self.message}\n  to mend it: {self.fix}"
+        lines = [str(place), f"{self.severity} {self.rule}: {self.message}"]
+        lines += [str(other) for other in self.others]
+        return "\n  ".join([*lines, f"to mend it: {self.fix}"])
 
     def to_json(self) -> dict[str, Any]:
         """As a dictionary of plain values."""

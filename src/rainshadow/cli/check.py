@@ -1,51 +1,73 @@
-"""Check a kernel for what a chip or AWS's compiler would refuse, without running it.
+"""Check a kernel for what a chip or AWS's compiler would refuse, or do differently.
 
-FILE.py checks every function with @nki.jit, FILE.py:function that one. --strict names Python
-outside NKI's meta-programming subset. Exit code 3 where an error is found; warnings are what AWS's
-documents do not say works.
+FILE.py:function is called with arguments made from --arg, FILE.py runs as a script, words after --
+being its own. Named are hardware rules that it breaks, memory read before it is written or after
+another tensor took it, and races between cores. --strict reads the source instead: every @nki.jit
+function of FILE.py, or the one named, for Python outside NKI's subset; with --arg it does both.
+Exit code 3 where an error is found; warnings are what AWS's documents do not say works.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
 import typer
 
-_FORMATS = ("text", "json")
-
 
 def command(
-    kernel: Annotated[str, typer.Argument(help="FILE.py, or FILE.py:function.")],
+    kernel: Annotated[str, typer.Argument(help="FILE.py:function, or FILE.py.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="The script's arguments, after --.")
+    ] = None,
+    arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=VALUE of the function: 128x512:bfloat16 (random), @FILE.npy, or a literal."
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Name Python that AWS's compiler would refuse.")
     ] = False,
-    output: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    chip: Annotated[str, typer.Option(help="The chip: see `rainshadow machines`.")] = "trainium2",
+    lnc: Annotated[int | None, typer.Option(help="Cores that the function runs on.")] = None,
+    data: Annotated[str, typer.Option(help="full, or none: shapes only, much faster.")] = "full",
+    seed: Annotated[int, typer.Option(help="Seed of the random arguments.")] = 0,
+    output: Annotated[str, typer.Option("--format", help="text, json, sarif or github.")] = "text",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Check, print, and fail where there is an error."""
     from rainshadow.errors import CheckFailed, InputError
     from rainshadow.findings import has_errors, in_order
-    from rainshadow.nki.program import split_target
+    from rainshadow.machine import load_neuron_chip
+    from rainshadow.nki.check import check_launches
+    from rainshadow.nki.program import launch, split_target
     from rainshadow.nki.subset import check_subset
+    from rainshadow.report.findings import FORMATS
 
     form = "json" if as_json else output
-    if form not in _FORMATS:
-        raise InputError(f"--format {output}", allowed=" or ".join(_FORMATS))
-    if not strict:
-        raise InputError(f"nothing to check in {kernel}", allowed="--strict")
+    if form not in FORMATS:
+        raise InputError(f"--format {output}", allowed=" or ".join(FORMATS))
     path, name = split_target(kernel)
-    findings = in_order(check_subset(path, name))
-    if form == "json":
-        print(json.dumps({"findings": [finding.to_json() for finding in findings]}, indent=2))
-    else:
-        for finding in findings:
-            print(finding)
+    found = check_subset(path, name) if strict else []
+    if arg or not strict:
+        machine = load_neuron_chip(chip)
+        given, words = arg or [], arguments or []
+        found += check_launches(
+            lambda: launch(kernel, given, words, machine, data=data, seed=seed, lnc=lnc),
+            machine,
+            path,
+        )
+    findings = in_order(found)
+    text = FORMATS[form](findings)
+    if text:
+        print(text)
     errors = sum(finding.severity == "error" for finding in findings)
-    print(
-        f"rainshadow: {errors} errors, {len(findings) - errors} warnings in {kernel}",
-        file=sys.stderr,
-    )
+    summary = f"{_count(errors, 'error')}, {_count(len(findings) - errors, 'warning')}"
+    print(f"rainshadow: {summary} in {kernel}", file=sys.stderr)
     if has_errors(findings):
-        raise CheckFailed(f"{kernel}: {errors} errors", fix="see the findings above")
+        raise CheckFailed(f"{kernel}: {_count(errors, 'error')}", fix="see the findings above")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

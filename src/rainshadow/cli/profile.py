@@ -27,6 +27,7 @@ def command(
         ),
     ] = None,
     chip: Annotated[str, typer.Option(help="The chip: see `rainshadow machines`.")] = "trainium2",
+    lnc: Annotated[int | None, typer.Option(help="Cores that the function runs on.")] = None,
     data: Annotated[str, typer.Option(help="full, or none: shapes only, much faster.")] = "full",
     seed: Annotated[int, typer.Option(help="Seed of the random arguments.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Output folder [rainshadow-out/<name>].")] = None,
@@ -45,7 +46,7 @@ def command(
     path, name = split_target(kernel)
     folder = out or Path("rainshadow-out") / (f"{path.stem}-{name}" if name else path.stem)
     with staged(folder) as scratch:
-        runs = launch(kernel, arg or [], arguments or [], machine, data=data, seed=seed)
+        runs = launch(kernel, arg or [], arguments or [], machine, data=data, seed=seed, lnc=lnc)
         traces = [trace for run in runs for trace in (run.trace, *run.other_traces)]
         timelines = [time_trace(trace, machine) for trace in traces]
         summary = {"launches": [summarize_profile(timeline, machine) for timeline in timelines]}

@@ -10,7 +10,7 @@ import runpy
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,12 @@ def launch(
     *,
     data: str = "full",
     seed: int = 0,
+    lnc: int | None = None,
 ) -> list[Run]:
     """The launches of FILE.py:function, called with arguments `given` as NAME=VALUE, or of FILE.py.
 
     arguments: words that the script FILE.py gets.  data: "full", or "none" for shapes only.
+    lnc: cores that a function runs on, else as it says. What is printed goes to stderr.
     Errors: `InputError` for options that do not go together; what the kernel or script raises.
     """
     if data not in ("full", "none"):
@@ -64,12 +66,15 @@ def launch(
             raise InputError(
                 "--arg without a function", allowed="FILE.py:function --arg NAME=VALUE"
             )
-        return run_program(path, arguments, chip)
+        with redirect_stdout(sys.stderr):
+            return run_program(path, arguments, chip)
     function = load_kernel(path, name)
     values = bind_arguments(function, given, data=data == "full", seed=seed)
     options = SimOptions(data="full" if data == "full" else "none", seed=seed)
-    with as_script(path, ()):
-        return [record(function, kwargs=values, chip=chip, options=options)]
+    kernel = function if isinstance(function, Kernel) else Kernel(function)
+    with redirect_stdout(sys.stderr), as_script(path, ()):
+        cores = kernel if lnc is None else kernel[lnc]
+        return [record(cores, kwargs=values, chip=chip, options=options)]
     raise InputError(f"{target} ended the program instead of returning")
 
 

@@ -1,0 +1,105 @@
+"""Hazards between the cores of a launch: accesses of shared HBM that no barrier orders.
+
+A core_barrier orders the accesses of its `data` tensor on one side of it with those on the other
+side of the same barrier of the other core; nothing else does. Source: AWS Neuron docs 2.32,
+nki.isa.core_barrier.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rainshadow.sim.hazards.history import History
+from rainshadow.sim.hazards.rules import Conflicts, conflicts_of
+from rainshadow.sim.hazards.touches import Launch, Touches, is_barrier
+
+Column = np.ndarray[Any, np.dtype[Any]]
+
+
+def find_between_cores(touches: Touches, history: History) -> list[Conflicts]:
+    """Races, and reads of shared memory that no core has written before."""
+    shared = touches.launch.shared[touches.tensor]
+    if not shared.any():
+        return []
+    some = Touches(touches.launch, touches.atom[shared], touches.access[shared], touches.size_bytes)
+    epoch = _epochs(touches.launch)[some.access]
+    core = touches.launch.core_of(some.row)
+    at_end = touches.launch.is_end[some.access]
+    written_before = history.last_write[shared] >= 0
+    return [
+        _races(some, epoch, core, at_end),
+        *_uninitialized(some, epoch, core, at_end, written_before),
+    ]
+
+
+def _epochs(launch: Launch) -> Column:
+    """int64[m]: how many barriers on its tensor lie before an access; those of both cores only."""
+    barriers = [
+        _barriers(launch, core, int(launch.first_row[core])) for core in range(len(launch.traces))
+    ]
+    number = min(len(rows) for rows, _ in barriers)
+    rows = np.stack([rows[:number] for rows, _ in barriers])
+    names = np.stack([tensors[:number] for _, tensors in barriers])
+    common = (names == names[0]).all(axis=0)
+    epoch = np.zeros(len(launch.row), dtype=np.int64)
+    core = launch.core_of(launch.row)
+    for tensor in np.unique(names[0][common]).tolist():
+        mine = common & (names[0] == tensor)
+        for each, all_rows in enumerate(rows):
+            some = np.flatnonzero((launch.tensor == tensor) & (core == each))
+            epoch[some] = np.searchsorted(all_rows[mine], launch.row[some])
+    epoch[launch.is_end] = number + 1
+    return epoch
+
+
+def _barriers(launch: Launch, core: int, first_row: int) -> tuple[Column, Column]:
+    """Rows and tensors of a core's barriers."""
+    trace = launch.traces[core]
+    is_one = np.array([is_barrier(s) for s in trace.signatures] or [False], dtype=bool)
+    rows = np.flatnonzero(is_one[trace.signature])
+    first_access = np.append(0, trace.access_end)[rows]
+    index = trace.uses[trace.use[first_access], 0]
+    return rows + first_row, launch.numbers[core][index]
+
+
+def _races(touches: Touches, epoch: Column, core: Column, at_end: Column) -> Conflicts:
+    """An access and an exact one of the other core, in the same epoch, one of them a write."""
+    write, exact = touches.write, touches.launch.exact[touches.access] & ~at_end
+    group, number = _groups(touches.atom, epoch)
+    first = np.full((2, 2, number), len(group), dtype=np.int64)  # [core, read or write, group]
+    for each in (0, 1):
+        for kind in (0, 1):
+            some = np.flatnonzero(exact & (core == each) & (write == bool(kind)))
+            np.minimum.at(first[each, kind], group[some], some)
+    other_write, other_read = first[1 - core, 1, group], first[1 - core, 0, group]
+    # Each pair once: at the read, else at core 1's write; at the access that is not exact.
+    partner = np.where(write & (core == 0) & exact, len(group), other_write)
+    partner = np.where(write & ~exact, np.minimum(other_write, other_read), partner)
+    bad = (partner < len(group)) & ~at_end
+    return conflicts_of("core-race", touches, bad, np.where(bad, partner, -1))
+
+
+def _uninitialized(
+    touches: Touches, epoch: Column, core: Column, at_end: Column, written_before: Column
+) -> list[Conflicts]:
+    """Reads of what neither this core has written before nor the other may have."""
+    number = len(touches.size_bytes)
+    earliest = np.full((2, number), np.iinfo(np.int64).max)
+    for each in (0, 1):
+        some = touches.write & (core == each)
+        np.minimum.at(earliest[each], touches.atom[some], epoch[some])
+    # A write in the same epoch is a race, and reported as that.
+    blank = ~touches.write & ~written_before & (earliest[1 - core, touches.atom] > epoch)
+    blank &= ~touches.launch.given[touches.tensor]
+    return [
+        conflicts_of("uninitialized-read", touches, blank & ~at_end),
+        conflicts_of("uninitialized-result", touches, blank & at_end),
+    ]
+
+
+def _groups(atom: Column, epoch: Column) -> tuple[Column, int]:
+    """Equal numbers for the same atom and epoch."""
+    found, number = np.unique(atom * (int(epoch.max()) + 1) + epoch, return_inverse=True)
+    return number.reshape(-1), len(found)

@@ -1,0 +1,103 @@
+"""Hazards within one core: memory read before it is written, or after another tensor took it.
+
+Sources: AWS Neuron docs 2.32 nki.isa.nc_matmul (accumulation), and at tag v2.26.1 the direct
+allocation guide (lifetime conflicts).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rainshadow.sim.hazards.history import History
+from rainshadow.sim.hazards.touches import Touches, accumulates, runs_on_tensor_engine
+from rainshadow.sim.trace import SPACES
+
+Column = np.ndarray[Any, np.dtype[Any]]
+
+#: Generations on which a matmul must not add to what another engine wrote.
+_MATMUL_MUST_START = ("gen2", "gen3")
+_PSUM = SPACES.index("psum")
+
+
+@dataclass(frozen=True, slots=True)
+class Conflicts:
+    """Accesses that break a rule, one each, beside each other.
+
+    row, tensor, size_bytes: of the access, and how many bytes break it.
+    other_row: the access that it conflicts with, -1 for none.  other_tensor: the tensor of that.
+    """
+
+    rule: str
+    row: Column
+    tensor: Column
+    size_bytes: Column
+    other_row: Column
+    other_tensor: Column
+
+
+def conflicts_of(
+    rule: str, touches: Touches, bad: Column, other: Column | None = None
+) -> Conflicts:
+    """One conflict for each access of which some touches are bad.
+
+    An access that touches only some of its bytes breaks a rule only where it must: where all its
+    atoms do.  bad: bool[n].  other: int64[n], the touch that each conflicts with.
+    """
+    launch, access = touches.launch, touches.access
+    size = len(launch.row)
+    broken = np.bincount(access[bad], minlength=size)
+    certain = launch.exact | (broken == np.bincount(access, minlength=size))
+    found = np.flatnonzero(bad)
+    found = found[certain[access[found]]]
+    weights = touches.size_bytes[touches.atom[found]]
+    total = np.bincount(access[found], weights=weights, minlength=size)
+    accesses, first = np.unique(access[found], return_index=True)
+    partner = np.full(len(first), -1) if other is None else other[found[first]]
+    none = partner < 0
+    partner = access[np.where(none, 0, partner)] if len(access) else partner
+    return Conflicts(
+        rule=rule,
+        row=launch.row[accesses],
+        tensor=launch.tensor[accesses],
+        size_bytes=total[accesses].astype(np.int64),
+        other_row=np.where(none, -1, launch.row[partner]) if len(access) else partner,
+        other_tensor=np.where(none, -1, launch.tensor[partner]) if len(access) else partner,
+    )
+
+
+def find_in_core(touches: Touches, history: History, generation: str) -> list[Conflicts]:
+    """All conflicts between accesses of one core. generation: of the chip, such as "gen3"."""
+    launch = touches.launch
+    read, unwritten = ~touches.write, history.last_write < 0
+    own = ~launch.given[touches.tensor] & ~launch.shared[touches.tensor]
+    at_end = launch.is_end[touches.access]
+    adding = (
+        read
+        & (launch.tensors[touches.tensor, 0] == _PSUM)
+        & launch.by_row(accumulates)[touches.row]
+    )
+    blank = read & unwritten & own
+    result = [
+        conflicts_of("uninitialized-read", touches, blank & ~adding & ~at_end),
+        conflicts_of("uninitialized-result", touches, blank & at_end),
+        conflicts_of("accumulate-uninitialized", touches, blank & adding),
+        _overwritten(touches, history, read),
+    ]
+    if generation in _MATMUL_MUST_START:
+        by_tensor_engine = launch.by_row(runs_on_tensor_engine)[touches.row]
+        foreign = adding & ~unwritten & ~by_tensor_engine[history.last_write]
+        result.append(conflicts_of("accumulate-foreign", touches, foreign, history.last_write))
+    return result
+
+
+def _overwritten(touches: Touches, history: History, read: Column) -> Conflicts:
+    """Reads through a tensor of what it wrote and another has since written over.
+
+    What a tensor never wrote it may well take over from another on purpose.
+    """
+    bad = read & (history.own_write >= 0) & (history.own_write < history.last_exact)
+    bad &= touches.tensor[history.last_exact] != touches.tensor
+    return conflicts_of("overwritten", touches, bad, history.last_exact)
