@@ -108,3 +108,25 @@ def test_check_strict_names_what_the_compiler_refuses(tmp_path):
     assert done.returncode == 3
     (finding,) = json.loads(done.stdout)["findings"]
     assert (finding["rule"], finding["line"]) == ("value-type", 5)
+
+
+def test_check_runs_a_kernel_and_names_its_hazards(tmp_path):
+    kernel = tmp_path / "kernel.py"
+    kernel.write_text(
+        "import nki\nimport nki.isa as nisa\nimport nki.language as nl\n\n@nki.jit\n"
+        "def kernel(x):\n"
+        "    result = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)\n"
+        "    print('loading')\n"
+        "    nisa.dma_copy(dst=result[0:64], src=x[0:64])\n"
+        "    return result\n"
+    )
+    words = ("check", f"{kernel}:kernel", "--arg", "x=128x512", "--format")
+    done = run(*words, "json")
+    assert done.returncode == 3, done.stderr
+    (finding,) = json.loads(done.stdout)["findings"]
+    assert finding["rule"] == "uninitialized-result"
+    assert json.loads(run(*words, "sarif").stdout)["version"] == "2.1.0"
+    refused = run("check", f"{kernel}:kernel", "--arg", "x=32x512")
+    assert refused.returncode == 3
+    assert f"{kernel}:9: nisa.dma_copy" in refused.stdout
+    assert run("check", str(KERNELS), "--", "128").returncode == 0

@@ -226,8 +226,33 @@ class Shadow:
         if write and exact and core == 0:
             return
         reads_count = write and not exact
+        if self.agreed(byte, core, row, epoch, write):
+            return
         if any(e[3] or reads_count for e in others):
             yield "core-race"
+
+    def agreed(self, byte: Any, core: int, row: int, epoch: int, write: bool) -> bool:
+        """All writes of the byte in the epoch are one line's to the same bytes, this core's too."""
+        writes = [
+            e for e in self.events[byte]
+            if e[3] and self.epoch(e[0], e[1], byte[0]) == epoch
+        ]  # fmt: skip
+        mine = [e[1] for e in writes if e[0] == core]
+        if not mine or not (write or min(mine) < row):
+            return False
+        keys = {(self.line(e), frozenset(self.written(e, byte[0]))) for e in writes}
+        return all(e[4] for e in writes) and len(keys) == 1
+
+    def line(self, event: Any) -> int:
+        trace = self.traces[event[0]]
+        return trace.lines[trace.line[event[1]]].source.line
+
+    def written(self, event: Any, name: Any) -> set[Any]:
+        return next(
+            touched for core, row, tensor, write, _, touched in self.accesses
+            if (core, row, write) == (event[0], event[1], True)
+            and self.name_of(core, tensor) == name
+        )  # fmt: skip
 
 
 @given(st.integers(0, 10**6), st.integers(1, 40), st.sampled_from([1, 2]))

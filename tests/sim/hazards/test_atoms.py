@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -59,7 +61,7 @@ def test_atoms_are_the_sets_of_bytes_that_the_same_footprints_hold(max_cells, ro
         key = frozenset(index for index, some in enumerate(sets) if byte in some)
         holders[key] = holders.get(key, 0) + 1
     ends = [0, *result.end.tolist()]
-    members = [set(result.numbers[a:b].tolist()) for a, b in zip(ends, ends[1:], strict=False)]
+    members = [set(result.numbers[a:b].tolist()) for a, b in itertools.pairwise(ends)]
     found = {
         frozenset(index for index, some in enumerate(members) if atom in some): int(size)
         for atom, size in enumerate(result.size_bytes)

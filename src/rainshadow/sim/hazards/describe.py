@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from rainshadow.errors import SourceLine
 from rainshadow.findings import Finding, Place
+from rainshadow.sim.hazards.lines import Lines
 from rainshadow.sim.hazards.rules import Conflicts
 from rainshadow.sim.hazards.touches import Launch
 from rainshadow.sim.trace import TraceTensor
-
-Column = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,7 @@ _TEXTS = {
         "{op} reads {size} of {tensor} that nothing has written before",
         "",
         "write all of the tensor first, or read only the part that is written",
+        "warning",
     ),
     "uninitialized-result": _Text(
         "{size} of the result {tensor} are never written",
@@ -68,7 +68,7 @@ def describe(launch: Launch, conflicts: Conflicts) -> Iterator[Finding]:
     """Findings of one rule, the first example of each in words."""
     if not len(conflicts.row):
         return
-    lines = _Lines.of(launch)
+    lines = Lines.of(launch)
     made = lines.of_tensors[conflicts.tensor]
     keys = np.stack(
         [lines.of_rows[conflicts.row], lines.of_rows[conflicts.other_row], made], axis=1
@@ -77,28 +77,6 @@ def describe(launch: Launch, conflicts: Conflicts) -> Iterator[Finding]:
     _, first, counts = np.unique(keys, axis=0, return_index=True, return_counts=True)
     for index, count in zip(first.tolist(), counts.tolist(), strict=True):
         yield _finding(launch, conflicts, index, count)
-
-
-@dataclass(frozen=True, slots=True)
-class _Lines:
-    """Numbers of source lines over all cores, equal for equal lines: of rows and of tensors."""
-
-    of_rows: Column
-    of_tensors: Column
-
-    @staticmethod
-    def of(launch: Launch) -> _Lines:
-        known: dict[SourceLine, int] = {}
-        rows: list[Column] = []
-        tensors = np.full(len(launch.tensors), -1, dtype=np.int64)
-        for core, trace in reversed(list(enumerate(launch.traces))):
-            number = np.array(
-                [known.setdefault(line.source, len(known)) for line in trace.lines] or [-1]
-            )
-            rows.insert(0, np.append(number[trace.line], -1))
-            line = trace.tensors[:, 6]
-            tensors[launch.numbers[core]] = np.where(line >= 0, number[line], -1)
-        return _Lines(np.concatenate(rows), tensors)
 
 
 def _finding(launch: Launch, conflicts: Conflicts, index: int, count: int) -> Finding:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rainshadow.sim.hazards.history import History
+from rainshadow.sim.hazards.lines import Lines
 from rainshadow.sim.hazards.rules import Conflicts, conflicts_of
 from rainshadow.sim.hazards.touches import Launch, Touches, is_barrier
 
@@ -77,8 +78,30 @@ def _races(touches: Touches, epoch: Column, core: Column, at_end: Column) -> Con
     # Each pair once: at the read, else at core 1's write; at the access that is not exact.
     partner = np.where(write & (core == 0) & exact, len(group), other_write)
     partner = np.where(write & ~exact, np.minimum(other_write, other_read), partner)
-    bad = (partner < len(group)) & ~at_end
+    own_write = first[core, 1, group]
+    agreed = _agreed(touches, group, number)[group] & (own_write < len(group))
+    safe = agreed & (write | (own_write < np.arange(len(group))))
+    bad = (partner < len(group)) & ~at_end & ~safe
     return conflicts_of("core-race", touches, bad, np.where(bad, partner, -1))
+
+
+def _agreed(touches: Touches, group: Column, number: int) -> Column:
+    """bool[g]: whether all writes of a group are one line's, to the same bytes.
+
+    Cores that both compute a result may both store it: the values are taken to be the same.
+    """
+    launch = touches.launch
+    line = Lines.of(launch).of_rows[touches.row]
+    key = launch.use[touches.access] * (int(line.max(initial=0)) + 1) + line
+    # What may write anywhere agrees with nothing.
+    key = np.where(launch.exact[touches.access], key, -1 - np.arange(len(key)))
+    some = np.flatnonzero(touches.write)
+    least = np.full(number, np.iinfo(np.int64).max)
+    most = np.full(number, np.iinfo(np.int64).min)
+    np.minimum.at(least, group[some], key[some])
+    np.maximum.at(most, group[some], key[some])
+    agreed: Column = least == most
+    return agreed
 
 
 def _uninitialized(
