@@ -197,21 +197,23 @@ class Shadow:
             trace.tensors[tensor, 0] == 1 and signature is not None
             and signature.opcode == "nc_matmul" and signature.params["accumulate"]
         )  # fmt: skip
-        if not mine:
+        own = [e for e in mine if e[2] == name]
+        if adding and not own:
+            yield "accumulate-uninitialized"
+        elif not mine:
             if not theirs and not given:
-                yield (
-                    "accumulate-uninitialized" if adding
-                    else "uninitialized-result" if at_end else "uninitialized-read"
-                )  # fmt: skip
+                yield "uninitialized-result" if at_end else "uninitialized-read"
+        elif not own:
+            yield "leftover-read"
+        if not own:
             return
         last = mine[-1]
         if adding:
             writer = trace.signatures[trace.signature[last[1]]]
             if writer.engine != "tensor":
                 yield "accumulate-foreign"
-        own = [e for e in mine if e[2] == name]
         certain = [e for e in mine if e[4]]
-        if own and certain and certain[-1][2] != name:
+        if certain and certain[-1][2] != name:
             order = self.events[byte]
             if order.index(own[-1]) < order.index(certain[-1]):
                 yield "overwritten"
@@ -232,16 +234,23 @@ class Shadow:
             yield "core-race"
 
     def agreed(self, byte: Any, core: int, row: int, epoch: int, write: bool) -> bool:
-        """All writes of the byte in the epoch are one line's to the same bytes, this core's too."""
-        writes = [
-            e for e in self.events[byte]
-            if e[3] and self.epoch(e[0], e[1], byte[0]) == epoch
-        ]  # fmt: skip
+        """Both cores write the same one value, or the same values in turn while nobody reads."""
+        here = [e for e in self.events[byte] if self.epoch(e[0], e[1], byte[0]) == epoch]
+        writes = [e for e in here if e[3]]
         mine = [e[1] for e in writes if e[0] == core]
         if not mine or not (write or min(mine) < row):
             return False
-        keys = {(self.line(e), frozenset(self.written(e, byte[0]))) for e in writes}
-        return all(e[4] for e in writes) and len(keys) == 1
+        values = [
+            [
+                (self.line(e), frozenset(self.written(e, byte[0]))) if e[4] else object()
+                for e in writes
+                if e[0] == each
+            ]
+            for each in (0, 1)
+        ]
+        if len({*values[0], *values[1]}) == 1:
+            return True
+        return len(here) == len(writes) and values[0] == values[1]
 
     def line(self, event: Any) -> int:
         trace = self.traces[event[0]]

@@ -5,14 +5,24 @@ What the compiler would refuse in the source is `nki.subset`'s; finding hazards,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rainshadow.errors import CapacityError, NkiValidationError, OutOfBoundsError, SourceLine
+import numpy as np
+
+from rainshadow.errors import (
+    CapacityError,
+    NkiValidationError,
+    OutOfBoundsError,
+    RainshadowError,
+    SourceLine,
+)
 from rainshadow.findings import Finding, in_order
 from rainshadow.machine import Chip
-from rainshadow.nki.kernel import Run, observe
+from rainshadow.nki.kernel import Run, numpy_from_torch, observe
 from rainshadow.sim.hazards import find_hazards
 
 #: Names of the rules that end a run, by the error that says so.
@@ -33,14 +43,47 @@ def check_launches(run: Callable[[], Any], chip: Chip, path: Path) -> list[Findi
     findings: list[Finding] = []
 
     def look(launch: Run) -> None:
-        findings.extend(find_hazards((launch.trace, *launch.other_traces), chip))
+        traces = (launch.trace, *launch.other_traces)
+        for first in range(0, len(traces), launch.lnc):
+            cores = traces[first : first + launch.lnc]
+            findings.extend(find_hazards(cores, chip, _dependence(launch)))
 
     try:
-        with observe(look, chip):
+        with observe(look, chip, again=True):
             run()
     except NkiValidationError as error:
         findings.append(_violation(error, path))
     return in_order(findings)
+
+
+def _dependence(launch: Run) -> Callable[[frozenset[SourceLine]], bool] | None:
+    """Whether results change with what memory held before; None where there are no data."""
+    again, options = launch.again, launch.options
+    if again is None or options is None or options.data != "full":
+        return None
+    quiet = replace(options, record=False)
+
+    def seen(zeroed: frozenset[SourceLine]) -> list[bytes]:
+        try:
+            return list(_contents(again(replace(quiet, zeroed=zeroed))))
+        except RainshadowError as error:
+            return [str(error).encode()]
+
+    usual = functools.cache(lambda: seen(frozenset()))
+    return lambda zeroed: seen(zeroed) != usual()
+
+
+def _contents(value: Any) -> Iterator[bytes]:
+    """The bytes of every array in a structure of tuples, lists and dictionaries."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _contents(item)
+    elif hasattr(value, "detach"):
+        yield numpy_from_torch(value).tobytes()
+    elif isinstance(value, np.ndarray):
+        yield value.tobytes()
 
 
 def _violation(error: NkiValidationError, path: Path) -> Finding:

@@ -56,12 +56,17 @@ class Run:
 
     With two cores (LNC 2) these are core 0's, and `other_traces` has core 1's. Of several ranks,
     outputs is a list with every rank's, and `other_traces` goes on with rank 1's cores.
+    lnc: cores of a rank.  options: of the run.  again: for observers that ask, runs it once more
+    on the same arguments with other options; what the caller then sees, results and arguments.
     """
 
     outputs: Any
     trace: Trace
     addresses: Any = None
     other_traces: tuple[Trace, ...] = ()
+    lnc: int = 1
+    options: SimOptions | None = None
+    again: Callable[[SimOptions], Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,7 @@ class PerRank:
 class _Observer:
     tell: Callable[[Run], None]
     chip: Chip | None
+    again: bool = False
 
 
 _OBSERVERS: list[_Observer] = []
@@ -209,7 +215,13 @@ def record(
     ranks: how many ranks run the kernel.
     """
     target = kernel.options.get("platform_target") if isinstance(kernel, Kernel) else None
-    launch = _Launch(kernel, chip or target_chip(target), options or SimOptions(), ranks)
+    machine, settings = chip or target_chip(target), options or SimOptions()
+    launch = _Launch(kernel, machine, settings, ranks)
+    again = None
+    if any(observer.again for observer in _OBSERVERS):
+        again = functools.partial(
+            _again, kernel, *_copies_of(args, kwargs or {}), machine, keep_strides, ranks
+        )
     given = [launch.arguments_of(rank, args, kwargs or {}) for rank in range(launch.ranks.count)]
     wants_torch = any(_is_torch(value) for value in [*given[0][0], *given[0][1].values()])
     copies = _Copies()
@@ -217,7 +229,7 @@ def record(
         given = [copies.of_arguments(*arguments) for arguments in given]
     returned = launch.run(given)
     copies.write_back()
-    run = launch.result(returned, wants_torch)
+    run = replace(launch.result(returned, wants_torch), again=again)
     for observer in _OBSERVERS:
         observer.tell(run)
     return run
@@ -275,7 +287,36 @@ class _Launch:
             traces[0],
             self.recorders[0].addresses,
             tuple(traces[1:]),
+            self.ranks.lnc,
+            self.options,
         )
+
+
+def _again(
+    kernel: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    chip: Chip,
+    keep_strides: bool,
+    ranks: int,
+    options: SimOptions,
+) -> Any:
+    """Results and arguments after a run on copies of the arguments, that no observer sees."""
+    args, kwargs = _copies_of(args, kwargs)
+    observers, _OBSERVERS[:] = list(_OBSERVERS), []
+    try:
+        run = record(
+            kernel, args, kwargs, chip=chip, options=options, keep_strides=keep_strides, ranks=ranks
+        )
+    finally:
+        _OBSERVERS[:] = observers
+    return run.outputs, args, kwargs
+
+
+def _copies_of(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return tuple(map(_copied, args)), {name: _copied(value) for name, value in kwargs.items()}
 
 
 def _copied(value: Any) -> Any:
@@ -284,18 +325,22 @@ def _copied(value: Any) -> Any:
         return value.copy()
     if _is_torch(value):
         return value.detach().clone()
+    if isinstance(value, PerRank) and not callable(value.values):
+        return PerRank([_copied(item) for item in value.values])
     if isinstance(value, list | tuple) and any(_holds_array(item) for item in value):
         return type(value)([_copied(item) for item in value])
     return value
 
 
 @contextmanager
-def observe(tell: Callable[[Run], None], chip: Chip | None = None) -> Iterator[None]:
+def observe(
+    tell: Callable[[Run], None], chip: Chip | None = None, *, again: bool = False
+) -> Iterator[None]:
     """Hand every launch made inside the block to `tell`, whoever makes it.
 
-    chip: the machine of those launches that name none.
+    chip: the machine of those launches that name none.  again: give each run its `Run.again`.
     """
-    observer = _Observer(tell, chip)
+    observer = _Observer(tell, chip, again)
     _OBSERVERS.append(observer)
     try:
         yield

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from rainshadow.errors import SourceLine
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimOptions:
@@ -14,6 +16,7 @@ class SimOptions:
     exact: execute every instruction by its NumPy meaning, never by a faster equivalent.
     record: keep a Trace; off, the kernel only computes.
     uninitialized: what memory holds before its first write: "nan" finds forgotten writes.
+    zeroed: lines whose tensors start as zeros all the same, and share their bytes with none.
     max_instructions: a kernel that executes more is taken to be endless.
     seed: of the engines' random number generators.
     """
@@ -22,5 +25,6 @@ class SimOptions:
     exact: bool = False
     record: bool = True
     uninitialized: Literal["nan", "zero"] = "nan"
+    zeroed: frozenset[SourceLine] = frozenset()
     max_instructions: int = 200_000_000
     seed: int = 0

@@ -7,6 +7,7 @@ and cost is left to `isa`, when they run to `sim.timing`.
 from __future__ import annotations
 
 import threading
+import zlib
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,8 @@ from rainshadow.sim.fast import fast_paths
 from rainshadow.sim.memory import Arena, Memories
 from rainshadow.sim.options import SimOptions
 from rainshadow.sim.placement import Accesses, Request, place
-from rainshadow.sim.replay import Step, flat_bytes, on_chip_memory
+from rainshadow.sim.replay import Step, flat_bytes
+from rainshadow.sim.storage import PARTITION_PADDING_BYTES, Storage
 from rainshadow.sim.tensor_table import TensorTable, label_of
 from rainshadow.sim.trace import (
     ARGUMENT,
@@ -47,10 +49,6 @@ Column = np.ndarray[Any, np.dtype[Any]]
 
 _SBUF_ALIGNMENT_BYTES = 32
 _HBM_ALIGNMENT_BYTES = 64
-_NAN_BYTE = 0xFF
-#: Added to a partition's bytes in this process: partitions a multiple of 4 KiB apart would fall
-#: into the same few sets of a CPU's cache.
-_PARTITION_PADDING_BYTES = 64
 _SPACE_NUMBER = {
     Space.sbuf: SPACES.index("sbuf"),
     Space.psum: SPACES.index("psum"),
@@ -101,7 +99,7 @@ class Recorder:
         self._line_column = array("i")
         self._access_column = array("i")
         self._access_end_column = array("i")
-        self._pool: dict[int, list[Any]] = {}
+        self._storage = Storage(chip.core, options, addresses)
         #: Where the on-chip tensors lie: known when the trace is made, or from an earlier launch,
         #: which is then executed at those addresses and kept.
         self.addresses = addresses
@@ -117,8 +115,8 @@ class Recorder:
         self._placed = 0
         self._requests: list[tuple[Space, int, str, int, int | None]] = []
         self._tensors = TensorTable()
-        self._given_memories: dict[Space, np.ndarray[Any, Any]] = {}
         self._dependencies: list[tuple[int, int]] = []
+        self._stored: list[tuple[int, int]] = []
         self._accumulated: WeakKeyDictionary[Buffer, set[Any]] = WeakKeyDictionary()
 
     # -- memory ------------------------------------------------------------------------------
@@ -202,7 +200,8 @@ class Recorder:
             buffer.ordinal = self.cores.new_hbm_ordinal()
             self._note(buffer, flags)
         if self.with_data:
-            buffer.storage = self._storage(buffer)
+            line = self._lines.here() if self.options.zeroed else None
+            buffer.storage = self._storage.of(buffer, line)
         if self.kept is None:
             buffer.release = self._release
         return buffer
@@ -227,7 +226,7 @@ class Recorder:
                 )
             )
         buffer.start_partition, buffer.address = partition, first_byte
-        buffer.partition_bytes = size + _PARTITION_PADDING_BYTES
+        buffer.partition_bytes = size + PARTITION_PADDING_BYTES
         self._number(buffer, label, first_byte)
 
     def _request(self, buffer: Buffer, label: str) -> None:
@@ -260,39 +259,11 @@ class Recorder:
         except CapacityError as error:
             raise self._located(error) from None
 
-    def _storage(self, buffer: Buffer) -> np.ndarray[Any, Any]:
-        if buffer.partition_bytes:
-            first = buffer.start_partition * buffer.partition_bytes + buffer.address
-            return self._given_memory(buffer)[first:]
-        if self.kept is not None and buffer.on_chip:
-            assert self.addresses is not None, "a launch is kept at known addresses"
-            address = int(self.addresses[buffer.ordinal])
-            return on_chip_memory(self.core).storage(buffer, address)
-        size = buffer.size_bytes * buffer.partitions
-        pooled = self._pool.get(size)
-        return self._uninitialized(pooled.pop() if pooled else np.empty(size, dtype=np.uint8))
-
-    def _given_memory(self, buffer: Buffer) -> np.ndarray[Any, Any]:
-        """All of SBUF or PSUM, for tiles whose addresses the kernel gives: they may overlap."""
-        memory = self._given_memories.get(buffer.space)
-        if memory is None:
-            size = int(self.core.partitions.value) * buffer.partition_bytes
-            memory = self._uninitialized(np.empty(size, dtype=np.uint8))
-            self._given_memories[buffer.space] = memory
-        return memory
-
-    def _uninitialized(self, storage: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        if self.options.uninitialized == "nan":
-            storage.fill(_NAN_BYTE)
-        elif self.options.uninitialized == "zero":
-            storage.fill(0)
-        return storage
-
     def _release(self, buffer: Buffer) -> None:
         if not buffer.on_chip:
             self.memories.hbm.release(buffer.address)
-        elif buffer.storage is not None and not buffer.partition_bytes:
-            self._pool.setdefault(buffer.storage.nbytes, []).append(buffer.storage)
+        else:
+            self._storage.release(buffer)
 
     def bind(self, array_: np.ndarray[Any, Any], name: str) -> AccessPattern:
         """An HBM tensor over the memory of a NumPy array, without a copy."""
@@ -361,7 +332,24 @@ class Recorder:
         self.instruction_count += 1
         self._check_end(self.instruction_count, "instructions")
         if self.options.record:
+            if self.with_data and self.cores.count > 1:
+                self._note_stored(writes, reads)
             self._append(signature, writes, reads)
+
+    def _note_stored(self, writes: tuple[Any, ...], reads: tuple[Any, ...]) -> None:
+        """What the row that comes next has stored where other cores see it.
+
+        Of rows that an index picks: the index, and what the row has read.
+        """
+        checksum = None
+        for view in filter(_is_shared, writes):
+            picked = view.indirection
+            parts = [view] if picked is None else [picked.index, *reads]
+            for part in parts:
+                if type(part) is AccessPattern:
+                    checksum = zlib.crc32(part.array.tobytes(), checksum or 0)
+        if checksum is not None:
+            self._stored.append((len(self._signature_column), checksum))
 
     def count_iteration(self) -> None:
         """A turn of a loop that only its own condition ends."""
@@ -511,6 +499,7 @@ class Recorder:
             uses=uses.astype(np.int32),
             footprints=self._tensors.footprints(),
             names=tuple(self._tensors.names),
+            stored=np.array(self._stored, dtype=np.int64).reshape(-1, 2),
         )
         return with_dependencies(trace, self._dependencies)
 

@@ -22,7 +22,7 @@ from rainshadow.isa.footprint import WIDTH
 from rainshadow.isa.instruction import OperandKind, Signature
 
 Column = np.ndarray[Any, np.dtype[Any]]
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 #: Address spaces of `Trace.ranges`, by number.
 SPACES = ("sbuf", "psum", "hbm")
@@ -75,6 +75,8 @@ class Trace:
     use: int32[m], beside `access`, index into `uses`: int32[u, 2], tensor and footprint; NO_USE
     for an access that only orders two rows.
     footprints: int64[f, 17], the exact bytes within a tensor (`isa.footprint`).
+    stored: int64[k, 2], a row and a checksum of what it stores in HBM that cores share; only where
+    several cores ran with data.
     A Trace that joins several has no tensors.
     peak_bytes: largest use of each space (per partition for sbuf and psum).
     chip: the machine whose rules the kernel was checked against.
@@ -95,6 +97,7 @@ class Trace:
     uses: Column = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int32))
     footprints: Column = field(default_factory=lambda: np.zeros((0, WIDTH), dtype=np.int64))
     names: Sequence[str] = ()
+    stored: Column = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
 
     def tensor(self, index: int) -> TraceTensor:
         """A tensor by its number in `uses`."""
@@ -187,6 +190,7 @@ class Trace:
                     use=self.use,
                     uses=self.uses,
                     footprints=self.footprints,
+                    stored=self.stored,
                 )
             Path(temporary).chmod(0o644)  # mkstemp makes files for their owner only
             os.replace(temporary, path)

@@ -82,7 +82,7 @@ def test_tiles_at_overlapping_addresses_while_both_are_in_use():
     ]
 
 
-def test_a_tile_may_take_over_what_another_wrote():
+def test_a_tile_that_takes_over_what_another_wrote():
     def kernel(x):
         tile = sbuf(address=(0, 0))
         nisa.dma_copy(dst=tile, src=x)
@@ -91,7 +91,9 @@ def test_a_tile_may_take_over_what_another_wrote():
         nisa.tensor_copy(dst=copy, src=alias)
         return result(x, copy.view(nl.float32))
 
-    assert hazards(kernel) == []
+    (finding,) = hazards(kernel)
+    assert (finding.rule, finding.severity) == ("leftover-read", "warning")
+    assert finding.others[0].text == "nisa.dma_copy(dst=tile, src=x)"
 
 
 def test_a_bank_that_another_group_takes_too_early():

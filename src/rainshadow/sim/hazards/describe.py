@@ -11,7 +11,7 @@ import numpy as np
 from rainshadow.errors import SourceLine
 from rainshadow.findings import Finding, Place
 from rainshadow.sim.hazards.lines import Lines
-from rainshadow.sim.hazards.rules import Conflicts
+from rainshadow.sim.hazards.rules import LEFTOVER_READ, UNINITIALIZED_READ, Conflicts
 from rainshadow.sim.hazards.touches import Launch
 from rainshadow.sim.trace import TraceTensor
 
@@ -27,10 +27,15 @@ class _Text:
 
 
 _TEXTS = {
-    "uninitialized-read": _Text(
+    UNINITIALIZED_READ: _Text(
         "{op} reads {size} of {tensor} that nothing has written before",
         "",
         "write all of the tensor first, or read only the part that is written",
+    ),
+    LEFTOVER_READ: _Text(
+        "{op} reads {size} of {tensor} that it never wrote: they hold what {other} left there",
+        "left there",
+        "write all of the tensor first, or read through a view of the one that was written",
         "warning",
     ),
     "uninitialized-result": _Text(
@@ -82,8 +87,8 @@ def describe(launch: Launch, conflicts: Conflicts) -> Iterator[Finding]:
 def _finding(launch: Launch, conflicts: Conflicts, index: int, count: int) -> Finding:
     text = _TEXTS[conflicts.rule]
     row, other_row = int(conflicts.row[index]), int(conflicts.other_row[index])
-    tensor = _tensor(launch, int(conflicts.tensor[index]))
-    other = _tensor(launch, int(conflicts.other_tensor[index])) if other_row >= 0 else None
+    tensor = launch.tensor_of(int(conflicts.tensor[index]))
+    other = launch.tensor_of(int(conflicts.other_tensor[index])) if other_row >= 0 else None
     where = _line(launch, row) or tensor.line or SourceLine("", 0)
     message = text.message.format(
         op=_opcode(launch, row),
@@ -124,12 +129,6 @@ def _label(tensor: TraceTensor) -> str:
 
 def _size(size_bytes: int) -> str:
     return f"{size_bytes:,} byte" if size_bytes == 1 else f"{size_bytes:,} bytes"
-
-
-def _tensor(launch: Launch, number: int) -> TraceTensor:
-    core = int(launch.core[number])
-    index = int(np.flatnonzero(launch.numbers[core] == number)[0])
-    return launch.traces[core].tensor(index)
 
 
 def _line(launch: Launch, row: int) -> SourceLine | None:

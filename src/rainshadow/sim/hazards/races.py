@@ -13,7 +13,7 @@ import numpy as np
 
 from rainshadow.sim.hazards.history import History
 from rainshadow.sim.hazards.lines import Lines
-from rainshadow.sim.hazards.rules import Conflicts, conflicts_of
+from rainshadow.sim.hazards.rules import UNINITIALIZED_READ, Conflicts, conflicts_of
 from rainshadow.sim.hazards.touches import Launch, Touches, is_barrier
 
 Column = np.ndarray[Any, np.dtype[Any]]
@@ -74,34 +74,60 @@ def _races(touches: Touches, epoch: Column, core: Column, at_end: Column) -> Con
         for kind in (0, 1):
             some = np.flatnonzero(exact & (core == each) & (write == bool(kind)))
             np.minimum.at(first[each, kind], group[some], some)
+    first_write = np.full((2, number), len(group), dtype=np.int64)
+    some = np.flatnonzero(write)
+    np.minimum.at(first_write, (core[some], group[some]), some)
     other_write, other_read = first[1 - core, 1, group], first[1 - core, 0, group]
     # Each pair once: at the read, else at core 1's write; at the access that is not exact.
     partner = np.where(write & (core == 0) & exact, len(group), other_write)
     partner = np.where(write & ~exact, np.minimum(other_write, other_read), partner)
-    own_write = first[core, 1, group]
-    agreed = _agreed(touches, group, number)[group] & (own_write < len(group))
+    own_write = first_write[core, group]
+    agreed = _agreed(touches, core, group, number)[group] & (own_write < len(group))
     safe = agreed & (write | (own_write < np.arange(len(group))))
     bad = (partner < len(group)) & ~at_end & ~safe
     return conflicts_of("core-race", touches, bad, np.where(bad, partner, -1))
 
 
-def _agreed(touches: Touches, group: Column, number: int) -> Column:
-    """bool[g]: whether all writes of a group are one line's, to the same bytes.
+def _agreed(touches: Touches, core: Column, group: Column, number: int) -> Column:
+    """bool[g]: whether both cores leave the same values in the group's atom, whoever is first.
 
-    Cores that both compute a result may both store it: the values are taken to be the same.
+    Cores that both compute a result may both store it: one value throughout, or the same values
+    one after another while nobody reads.
     """
-    launch = touches.launch
-    line = Lines.of(launch).of_rows[touches.row]
-    key = launch.use[touches.access] * (int(line.max(initial=0)) + 1) + line
-    # What may write anywhere agrees with nothing.
-    key = np.where(launch.exact[touches.access], key, -1 - np.arange(len(key)))
-    some = np.flatnonzero(touches.write)
-    least = np.full(number, np.iinfo(np.int64).max)
-    most = np.full(number, np.iinfo(np.int64).min)
-    np.minimum.at(least, group[some], key[some])
-    np.maximum.at(most, group[some], key[some])
-    agreed: Column = least == most
+    launch, some = touches.launch, np.flatnonzero(touches.write)
+    values = np.stack([launch.use[touches.access], _contents(launch)[touches.row]], axis=1)[some]
+    _, value = np.unique(values, axis=0, return_inverse=True)
+    # What a chip may write anywhere and nobody knows agrees with nothing.
+    known = launch.exact[touches.access[some]] | (values[:, 1] >= 0)
+    value = np.where(known, value.reshape(-1), len(some) + np.arange(len(some)))
+    mine = group[some]
+    one_value = _least(number, mine, value) == -_least(number, mine, -value)
+    # Writes of a core to a group follow each other, in order.
+    key = core[some] * number + mine
+    place = np.arange(len(some)) - _least(2 * number, key, np.arange(len(some)))[key]
+    marks = np.random.default_rng(0).integers(1, 1 << 63, 2 * len(some), dtype=np.uint64)
+    order = np.zeros(2 * number, dtype=np.uint64)
+    np.add.at(order, key, marks[value] * (place + 1).astype(np.uint64))
+    same_order = order[:number] == order[number:]
+    has_read = np.zeros(number, dtype=bool)
+    has_read[group[~touches.write]] = True
+    agreed: Column = one_value | (same_order & ~has_read)
     return agreed
+
+
+def _least(number: int, group: Column, value: Column) -> Column:
+    """Per group the least value, a very large one where there is none."""
+    least = np.full(number, np.iinfo(np.int64).max)
+    np.minimum.at(least, group, value)
+    return least
+
+
+def _contents(launch: Launch) -> Column:
+    """Per row a checksum of what it stores where known, else its line, as a negative number."""
+    contents = -1 - Lines.of(launch).of_rows
+    for core, trace in enumerate(launch.traces):
+        contents[trace.stored[:, 0] + launch.first_row[core]] = trace.stored[:, 1]
+    return contents
 
 
 def _uninitialized(
@@ -117,7 +143,7 @@ def _uninitialized(
     blank = ~touches.write & ~written_before & (earliest[1 - core, touches.atom] > epoch)
     blank &= ~touches.launch.given[touches.tensor]
     return [
-        conflicts_of("uninitialized-read", touches, blank & ~at_end),
+        conflicts_of(UNINITIALIZED_READ, touches, blank & ~at_end),
         conflicts_of("uninitialized-result", touches, blank & at_end),
     ]
 

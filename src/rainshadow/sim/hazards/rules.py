@@ -19,6 +19,9 @@ Column = np.ndarray[Any, np.dtype[Any]]
 
 #: Generations on which a matmul must not add to what another engine wrote.
 _MATMUL_MUST_START = ("gen2", "gen3")
+UNINITIALIZED_READ, LEFTOVER_READ = "uninitialized-read", "leftover-read"
+#: Rules about reads of what the tensor never wrote.
+UNWRITTEN_READS = (UNINITIALIZED_READ, LEFTOVER_READ)
 _PSUM = SPACES.index("psum")
 
 
@@ -72,6 +75,7 @@ def find_in_core(touches: Touches, history: History, generation: str) -> list[Co
     """All conflicts between accesses of one core. generation: of the chip, such as "gen3"."""
     launch = touches.launch
     read, unwritten = ~touches.write, history.last_write < 0
+    never_own = read & (history.own_write < 0)
     own = ~launch.given[touches.tensor] & ~launch.shared[touches.tensor]
     at_end = launch.is_end[touches.access]
     adding = (
@@ -81,23 +85,21 @@ def find_in_core(touches: Touches, history: History, generation: str) -> list[Co
     )
     blank = read & unwritten & own
     result = [
-        conflicts_of("uninitialized-read", touches, blank & ~adding & ~at_end),
+        conflicts_of(UNINITIALIZED_READ, touches, blank & ~adding & ~at_end),
         conflicts_of("uninitialized-result", touches, blank & at_end),
-        conflicts_of("accumulate-uninitialized", touches, blank & adding),
+        conflicts_of(LEFTOVER_READ, touches, never_own & ~unwritten & ~adding, history.last_write),
+        conflicts_of("accumulate-uninitialized", touches, never_own & own & adding),
         _overwritten(touches, history, read),
     ]
     if generation in _MATMUL_MUST_START:
         by_tensor_engine = launch.by_row(runs_on_tensor_engine)[touches.row]
-        foreign = adding & ~unwritten & ~by_tensor_engine[history.last_write]
+        foreign = adding & ~never_own & ~by_tensor_engine[history.last_write]
         result.append(conflicts_of("accumulate-foreign", touches, foreign, history.last_write))
     return result
 
 
 def _overwritten(touches: Touches, history: History, read: Column) -> Conflicts:
-    """Reads through a tensor of what it wrote and another has since written over.
-
-    What a tensor never wrote it may well take over from another on purpose.
-    """
+    """Reads through a tensor of what it wrote and another has since written over."""
     bad = read & (history.own_write >= 0) & (history.own_write < history.last_exact)
     bad &= touches.tensor[history.last_exact] != touches.tensor
     return conflicts_of("overwritten", touches, bad, history.last_exact)

@@ -24,7 +24,7 @@ from rainshadow.sim.hazards.atoms import (
     expand,
     split,
 )
-from rainshadow.sim.trace import ARGUMENT, GIVEN, RETURNED, SPACES, Trace
+from rainshadow.sim.trace import ARGUMENT, GIVEN, NO_USE, RETURNED, SPACES, Trace, TraceTensor
 
 Column = np.ndarray[Any, np.dtype[Any]]
 
@@ -68,6 +68,12 @@ class Launch:
     def core_of(self, row: Any) -> Any:
         """The core that executes a row."""
         return np.searchsorted(self.first_row, row, side="right") - 1
+
+    def tensor_of(self, number: int) -> TraceTensor:
+        """A tensor by its number."""
+        core = int(self.core[number])
+        index = int(np.flatnonzero(self.numbers[core] == number)[0])
+        return self.traces[core].tensor(index)
 
     @property
     def is_end(self) -> Column:
@@ -215,8 +221,8 @@ def _accesses(
     row, write, use = trace.access_row, (trace.access & 1) == 1, trace.use
     adds = np.array([accumulates(s) for s in trace.signatures] or [False], dtype=bool)
     moves = np.array([not is_barrier(s) for s in trace.signatures] or [False], dtype=bool)
-    kept = np.flatnonzero(moves[trace.signature[row]])
-    added = np.flatnonzero(adds[trace.signature[row]] & write)
+    kept = np.flatnonzero(moves[trace.signature[row]] & (use != NO_USE))
+    added = np.flatnonzero(adds[trace.signature[row]] & write & (use != NO_USE))
     returned = np.flatnonzero((trace.tensors[:, _FLAGS] & RETURNED) != 0)
     order = np.argsort(np.concatenate([row[kept] * 2 + write[kept], row[added] * 2]), kind="stable")
     row = np.concatenate([row[kept], row[added]])[order]

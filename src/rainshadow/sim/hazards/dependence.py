@@ -1,0 +1,60 @@
+"""Which reads of unwritten memory matter: those that the results depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from rainshadow.errors import SourceLine
+from rainshadow.sim.hazards.rules import UNWRITTEN_READS, Conflicts
+from rainshadow.sim.hazards.touches import Launch
+
+#: Tried one by one up to so many; more are all taken to matter.
+_MAX_TRIED = 16
+
+
+def only_those_that_matter(
+    launch: Launch,
+    conflicts: Sequence[Conflicts],
+    depends_on: Callable[[frozenset[SourceLine]], bool],
+) -> list[Conflicts]:
+    """Without the reads of unwritten memory that no result depends on.
+
+    depends_on: whether results change with what the tensors of these lines hold at first.
+    """
+    suspects = [some for some in conflicts if some.rule in UNWRITTEN_READS]
+    rest = [some for some in conflicts if some.rule not in UNWRITTEN_READS]
+    lines = {
+        int(tensor): _line_of(launch, int(tensor))
+        for some in suspects
+        for tensor in np.unique(some.tensor)
+    }
+    everything = frozenset(lines.values())
+    if not everything or not depends_on(everything):
+        return rest
+    guilty = everything
+    if 1 < len(everything) <= _MAX_TRIED:
+        guilty = frozenset(one for one in everything if depends_on(frozenset([one])))
+        # Where only several together change a result, each of them counts.
+        guilty = guilty or everything
+    for some in suspects:
+        kept = np.array([lines[int(tensor)] in guilty for tensor in some.tensor], dtype=bool)
+        rest.append(
+            replace(
+                some,
+                row=some.row[kept],
+                tensor=some.tensor[kept],
+                size_bytes=some.size_bytes[kept],
+                other_row=some.other_row[kept],
+                other_tensor=some.other_tensor[kept],
+            )
+        )
+    return rest
+
+
+def _line_of(launch: Launch, number: int) -> SourceLine:
+    line = launch.tensor_of(number).line
+    assert line is not None, "an argument holds something before the kernel starts"
+    return line

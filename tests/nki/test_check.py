@@ -1,0 +1,108 @@
+"""Checking a run: reads of unwritten memory count where the results depend on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rainshadow.machine import load_chip
+from rainshadow.nki import Shape, jit, record
+from rainshadow.nki import isa as nisa
+from rainshadow.nki import language as nl
+from rainshadow.nki.check import check_launches
+from rainshadow.sim.options import SimOptions
+
+CHIP = load_chip("trainium2")
+X = np.linspace(0, 1, 128 * 512, dtype=np.float32).reshape(128, 512)
+
+
+def check(kernel: Any, *arguments: Any, **options: Any) -> list[Any]:
+    settings = SimOptions(**options)
+    given = arguments or (X.copy(),)
+    return check_launches(
+        lambda: record(kernel, given, chip=CHIP, options=settings), CHIP, Path("mine.py")
+    )
+
+
+def half_loaded(x, rows_stored, address=None):
+    """Loads half of the rows, doubles all of them, stores some."""
+    out = nl.ndarray((rows_stored, x.shape[1]), dtype=x.dtype, buffer=nl.shared_hbm)
+    tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf, address=address)
+    nisa.dma_copy(dst=tile[:64], src=x[:64])
+    doubled = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+    nisa.tensor_scalar(dst=doubled, data=tile, op0=nl.multiply, operand0=2.0)
+    nisa.dma_copy(dst=out, src=doubled[:rows_stored])
+    return out
+
+
+@pytest.mark.parametrize("address", [None, (0, 0)])
+def test_unwritten_rows_that_no_result_depends_on_are_no_finding(address):
+    assert check(lambda x: half_loaded(x, 64, address)) == []
+
+
+@pytest.mark.parametrize("address", [None, (0, 0)])
+def test_unwritten_rows_that_reach_the_result_are_an_error(address):
+    (finding,) = check(lambda x: half_loaded(x, 65, address))
+    assert (finding.rule, finding.severity) == ("uninitialized-read", "error")
+    assert finding.text.startswith("nisa.tensor_scalar")
+
+
+def test_without_data_it_is_a_warning():
+    (finding,) = check(lambda x: half_loaded(x, 64), Shape(X.shape, "float32"), data="none")
+    assert (finding.rule, finding.severity) == ("uninitialized-read", "warning")
+
+
+def test_only_the_line_that_matters_is_named():
+    def both(x):
+        harmless = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf, name="harmless")
+        guilty = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf, name="guilty")
+        out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+        for tile in (harmless, guilty):
+            nisa.tensor_scalar(dst=tile, data=tile, op0=nl.add, operand0=1.0)
+        nisa.dma_copy(dst=out, src=guilty)
+        return out
+
+    (finding,) = check(both)
+    assert "guilty" in finding.message
+
+
+def test_what_another_tile_left_counts_like_nothing():
+    def kernel(x):
+        first = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf, address=(0, 0))
+        nisa.dma_copy(dst=first, src=x)
+        return half_loaded(x, 128, address=(0, 0))
+
+    (finding,) = check(kernel)
+    assert finding.rule == "leftover-read"
+
+
+def test_an_argument_that_the_kernel_changes_is_not_changed_by_the_check():
+    def kernel(x):
+        tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=tile[:64], src=x[:64])
+        nisa.tensor_scalar(dst=tile, data=tile, op0=nl.add, operand0=1.0)
+        nisa.dma_copy(dst=x[:64], src=tile[:64])
+        return x
+
+    given = X.copy()
+    assert check(kernel, given) == []
+    np.testing.assert_array_equal(given[:64], X[:64] + 1)
+    np.testing.assert_array_equal(given[64:], X[64:])
+
+
+def test_cores_that_store_in_turns_what_both_know():
+    @jit
+    def kernel(x, other):
+        out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+        tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+        nisa.memset(dst=tile, value=0.0)
+        nisa.dma_copy(dst=out, src=tile)
+        nisa.dma_copy(dst=tile, src=other if nl.program_id() else x)
+        nisa.dma_copy(dst=out, src=tile)
+        return out
+
+    assert check(kernel[2], X.copy(), X.copy()) == []
+    assert [finding.rule for finding in check(kernel[2], X.copy(), X + 1)] == ["core-race"] * 2
