@@ -1,8 +1,9 @@
 """Waits until the cores of a logical core have all come here, on one engine.
 
 Source of rules: AWS Neuron docs 2.32 nki.isa.core_barrier, which names shared HBM; AWS's
-nki-library also synchronises on a tile of SBUF (core/moe/moe_cte/bwmm_shard_on_I.py). No time is published: the model takes a
-semaphore to the other core and one back; waiting for the other core is not timed.
+nki-library also synchronises on a tile of SBUF (core/moe/moe_cte/bwmm_shard_on_I.py). No time is
+published: the model takes a semaphore to the other core and one back; waiting for the other core
+is not timed.
 """
 
 from __future__ import annotations
