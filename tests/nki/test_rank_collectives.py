@@ -270,7 +270,9 @@ def test_a_rank_that_does_not_come_is_named_with_the_line():
         return x
 
     group = ncc.ReplicaGroup([[0, 1, 2]])
-    wanted = r"rank 0 waits for rank 2 to come to all_reduce 1 at .*test_rank_collectives\.py:\d+: ncc"
+    wanted = (
+        r"rank 0 waits for rank 2 to come to all_reduce 1 at .*test_rank_collectives\.py:\d+: ncc"
+    )
     with pytest.raises(NkiValidationError, match=wanted) as raised:
         simulate(kernel, ranks=3)(np.ones((2, 8), np.float32), group)
     assert "rank 2 has ended" in str(raised.value)
