@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from rainshadow.report.validation import as_markdown
 from rainshadow.validation.checkouts import Checkouts
-from rainshadow.validation.judge import judge, spearman
+from rainshadow.validation.judge import beating_bounds, judge, judge_pools, spearman
 from rainshadow.validation.points import Point
-from rainshadow.validation.target import Target
+from rainshadow.validation.target import Pool, Target
 from rainshadow.validation.validate import Outcome, families, validate
 
 
@@ -70,3 +71,35 @@ def test_points_that_cannot_run_say_why(tmp_path):
         "needs --checkout nki-library=PATH",
     ]
     assert all(o.predicted is None for o in outcomes)
+
+
+def test_a_pool_needs_its_median_and_its_rank():
+    strict = Pool("all", median=0.1, rank=0.9)
+    first = Target("first", "median", 0.2, strict)
+    second = Target("second", "median", 0.2, strict, remark="known")
+    close = [outcome(float(n), n * 1.05, first) for n in range(1, 5)]
+    (verdict,) = judge_pools([*close, outcome(9.0, 9.5, second)])
+    assert verdict.holds and verdict.num_points == 5 and verdict.rank == pytest.approx(1)
+    (verdict,) = judge_pools([*close, *(outcome(9.0, 12.0, second) for _ in range(8))])
+    assert not verdict.holds
+    (verdict,) = judge_pools([outcome(1.0, 1.05, first), *close, outcome(0.5, 9.5, second)])
+    assert not verdict.holds, "the rank is wrong"
+
+
+def test_a_run_faster_than_its_bound_is_named():
+    point = Point("p", "latency", 1.0, "s", {})
+    slow = Outcome(point, "family", None, 1.0, duration_s=2.0, bound_s=1.5)
+    fast = Outcome(point, "family", None, 1.0, duration_s=1.0, bound_s=1.5)
+    assert beating_bounds([slow, fast]) == [fast]
+
+
+def test_the_document_has_every_point_every_remark_and_every_reason():
+    target = Target("group", "each", 0.1, remark="the cause is known")
+    outcomes = [
+        outcome(1.0, 2.0, target),
+        Outcome(Point("q", "latency", 1.0, "s", {}), "family", None, why="no kernel | at all"),
+    ]
+    text = as_markdown(outcomes, judge(outcomes), judge_pools(outcomes), made="version 1")
+    for part in ("| p |", "+100.0 %", "the cause is known", "no kernel / at all", "version 1"):
+        assert part in text
+    assert "Of 2 published figures 1 are" in text

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -31,10 +32,11 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Read, run, judge, print."""
+    from rainshadow import __version__
     from rainshadow.errors import CheckFailed
     from rainshadow.report.validation import as_dictionary, as_markdown, as_text
     from rainshadow.validation.checkouts import Checkouts
-    from rainshadow.validation.judge import judge
+    from rainshadow.validation.judge import beating_bounds, judge, judge_pools
     from rainshadow.validation.points import read_points
     from rainshadow.validation.validate import validate
 
@@ -48,14 +50,18 @@ def command(
     if traces is not None:
         traces.mkdir(parents=True, exist_ok=True)
     outcomes = validate(chosen, Checkouts.of(checkout or []), traces=traces, tell=_tell)
-    verdicts = judge(outcomes)
+    verdicts, pools = judge(outcomes), judge_pools(outcomes)
     if as_json:
-        print(json.dumps(as_dictionary(outcomes, verdicts), indent=2))
+        print(json.dumps(as_dictionary(outcomes, verdicts, pools), indent=2))
     elif markdown:
-        print(as_markdown(outcomes, verdicts))
+        made = f"version {__version__}, on {datetime.now(UTC):%Y-%m-%d}"
+        print(as_markdown(outcomes, verdicts, pools, made=made))
     else:
-        print("\n".join(as_text(outcomes, verdicts)))
+        print("\n".join(as_text(outcomes, verdicts, pools)))
     missed = [verdict.target.group for verdict in verdicts if verdict.holds is False]
+    missed += [verdict.pool.name for verdict in pools if not verdict.holds]
+    if beating_bounds(outcomes):
+        missed.append("runs faster than their work at peak rates")
     if missed:
         raise CheckFailed(f"{len(missed)} groups miss their target: {', '.join(missed)}")
 

@@ -12,7 +12,7 @@ from rainshadow.units import (
     format_rate,
     format_seconds,
 )
-from rainshadow.validation.judge import Verdict
+from rainshadow.validation.judge import PoolVerdict, Verdict, beating_bounds
 from rainshadow.validation.validate import Outcome
 
 _FORMATS: dict[str, Callable[[float], str]] = {
@@ -59,7 +59,27 @@ def _limit(verdict: Verdict) -> str:
     return f"{_RULES[verdict.target.rule]} {100 * verdict.target.limit:.0f} %"
 
 
-def as_text(outcomes: Sequence[Outcome], verdicts: Sequence[Verdict]) -> list[str]:
+def _pool_line(verdict: PoolVerdict) -> str:
+    pool = verdict.pool
+    rank = "-" if verdict.rank is None else f"{verdict.rank:.3f}"
+    return (
+        f"{pool.name}: {verdict.num_points} points, median error "
+        f"{100 * verdict.median_error:.1f} % (target {100 * pool.median:.0f} %), rank correlation "
+        f"{rank} (target {pool.rank}): {'holds' if verdict.holds else 'MISSED'}"
+    )
+
+
+def _bounds_line(outcomes: Sequence[Outcome]) -> str:
+    faster = beating_bounds(outcomes)
+    shown = ", ".join(outcome.point.id for outcome in faster[:5])
+    return f"runs faster than their work at peak rates: {len(faster)}" + (
+        f" (points {shown})" if shown else ""
+    )
+
+
+def as_text(
+    outcomes: Sequence[Outcome], verdicts: Sequence[Verdict], pools: Sequence[PoolVerdict] = ()
+) -> list[str]:
     """Lines for a terminal: every point by group, the groups, what could not be run."""
     lines: list[str] = []
     for group, members in _groups(outcomes).items():
@@ -87,6 +107,8 @@ def as_text(outcomes: Sequence[Outcome], verdicts: Sequence[Verdict]) -> list[st
             f"{_signed(verdict.worst_error):>9} {rank:>6}  {_limit(verdict):<12} "
             f"{_HOLDS[verdict.holds]}"
         )
+    lines += [_pool_line(verdict) for verdict in pools]
+    lines.append(_bounds_line(outcomes))
     reasons = _reasons(outcomes)
     if reasons:
         lines.append("")
@@ -97,9 +119,23 @@ def as_text(outcomes: Sequence[Outcome], verdicts: Sequence[Verdict]) -> list[st
     return lines
 
 
-def as_markdown(outcomes: Sequence[Outcome], verdicts: Sequence[Verdict]) -> str:
-    """The same as tables."""
+def as_markdown(
+    outcomes: Sequence[Outcome],
+    verdicts: Sequence[Verdict],
+    pools: Sequence[PoolVerdict] = (),
+    *,
+    made: str,
+) -> str:
+    """A document. made: when and by which version, for the reader."""
+    run = sum(outcome.predicted is not None for outcome in outcomes)
     lines = [
+        "# Published figures, computed again",
+        "",
+        "Made by `rainshadow validate --points TABLE.csv --checkout ... --markdown`, not by hand:",
+        f"{made}.",
+        f"Of {len(outcomes)} published figures {run} are computed again below, and the last table",
+        "says why the others are not. An error is predicted over published, less one.",
+        "",
         "| group | points | median error | mean error | worst | rank | target | holds |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -111,6 +147,13 @@ def as_markdown(outcomes: Sequence[Outcome], verdicts: Sequence[Verdict]) -> str
             f"| {_signed(verdict.worst_error)} | {rank} | {_limit(verdict)} "
             f"| {_HOLDS[verdict.holds]} |"
         )
+    lines.append("")
+    lines += [f"- {line}" for line in (*map(_pool_line, pools), _bounds_line(outcomes))]
+    remarks = [(v.target.group, v.target.remark) for v in verdicts if v.target.remark]
+    if remarks:
+        lines += ["", "## What is known about the errors", ""]
+        lines += [f"- **{group}**: {remark}" for group, remark in remarks]
+    lines += ["", "## Every point"]
     for group, members in _groups(outcomes).items():
         lines += ["", f"### {group}", "", "| point | what | predicted | published | error |"]
         lines.append("|---|---|---|---|---|")
@@ -126,7 +169,7 @@ def as_markdown(outcomes: Sequence[Outcome], verdicts: Sequence[Verdict]) -> str
             )
     reasons = _reasons(outcomes)
     if reasons:
-        lines += ["", "### Not run", "", "| points | why | for example |", "|---|---|---|"]
+        lines += ["", "## Not run", "", "| points | why | for example |", "|---|---|---|"]
         lines += [
             f"| {number} | {why.replace('|', '/')} | {example} |"
             for why, number, example in reasons
@@ -134,9 +177,22 @@ def as_markdown(outcomes: Sequence[Outcome], verdicts: Sequence[Verdict]) -> str
     return "\n".join(lines)
 
 
-def as_dictionary(outcomes: Sequence[Outcome], verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def as_dictionary(
+    outcomes: Sequence[Outcome], verdicts: Sequence[Verdict], pools: Sequence[PoolVerdict] = ()
+) -> dict[str, Any]:
     """Plain values: SI, errors as fractions."""
     return {
+        "pools": [
+            {
+                "pool": verdict.pool.name,
+                "num_points": verdict.num_points,
+                "median_error": verdict.median_error,
+                "rank_correlation": verdict.rank,
+                "holds": verdict.holds,
+            }
+            for verdict in pools
+        ],
+        "beating_bounds": [outcome.point.id for outcome in beating_bounds(outcomes)],
         "points": [
             {
                 "id": outcome.point.id,
@@ -147,6 +203,8 @@ def as_dictionary(outcomes: Sequence[Outcome], verdicts: Sequence[Verdict]) -> d
                 "predicted": outcome.predicted,
                 "published": outcome.point.value,
                 "error": outcome.error,
+                "duration_s": outcome.duration_s,
+                "bound_s": outcome.bound_s,
                 "not_run": outcome.why or None,
                 "source": outcome.point["source"],
             }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from rainshadow.validation.target import Target
+from rainshadow.validation.target import Pool, Target
 from rainshadow.validation.validate import Outcome
 
 #: Fewer pairs have no rank correlation worth printing.
@@ -29,6 +29,17 @@ class Verdict:
     holds: bool | None
 
 
+@dataclass(frozen=True, slots=True)
+class PoolVerdict:
+    """How the groups of a pool did together. holds: both limits are kept."""
+
+    pool: Pool
+    num_points: int
+    median_error: float
+    rank: float | None
+    holds: bool
+
+
 def judge(outcomes: Sequence[Outcome]) -> list[Verdict]:
     """A verdict for each group, in order of first point."""
     groups: dict[str, list[Outcome]] = {}
@@ -36,6 +47,34 @@ def judge(outcomes: Sequence[Outcome]) -> list[Verdict]:
         if outcome.target is not None and outcome.error is not None:
             groups.setdefault(outcome.target.group, []).append(outcome)
     return [_verdict(members) for members in groups.values()]
+
+
+def judge_pools(outcomes: Sequence[Outcome]) -> list[PoolVerdict]:
+    """A verdict for each pool of groups."""
+    pools: dict[Pool, list[Outcome]] = {}
+    for outcome in outcomes:
+        target = outcome.target
+        if target is not None and target.pool is not None and outcome.error is not None:
+            pools.setdefault(target.pool, []).append(outcome)
+    verdicts = []
+    for pool, members in pools.items():
+        middle = median(abs(outcome.error or 0.0) for outcome in members)
+        rank = _rank_of(members)
+        holds = middle <= pool.median and (rank is None or rank >= pool.rank)
+        verdicts.append(PoolVerdict(pool, len(members), middle, rank, holds))
+    return verdicts
+
+
+def beating_bounds(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Points whose run was predicted to be faster than its work at peak rates."""
+    return [outcome for outcome in outcomes if outcome.bound_s > outcome.duration_s]
+
+
+def _rank_of(members: Sequence[Outcome]) -> float | None:
+    return spearman(
+        [outcome.predicted or 0.0 for outcome in members],
+        [outcome.point.value or 0.0 for outcome in members],
+    )
 
 
 def _verdict(members: Sequence[Outcome]) -> Verdict:
@@ -49,10 +88,7 @@ def _verdict(members: Sequence[Outcome]) -> Verdict:
         median_error=median(sizes),
         worst_error=max(errors, key=abs),
         mean_error=sum(errors) / len(errors),
-        rank=spearman(
-            [outcome.predicted or 0.0 for outcome in members],
-            [outcome.point.value or 0.0 for outcome in members],
-        ),
+        rank=_rank_of(members),
         holds=_holds(target, errors),
     )
 

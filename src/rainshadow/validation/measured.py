@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from rainshadow.isa.instruction import Signature
 from rainshadow.machine import Chip, NeuronCore
 from rainshadow.sim.timeline import Timeline
 
 Rows = np.ndarray[Any, np.dtype[Any]]
 _PS = 1e-12
+#: Matmuls that contract two values a cell and cycle.
+_FAST = ("double_row",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,23 @@ class Measured:
         """Read from and written to HBM by the slowest core."""
         trace = self.slowest.trace
         return trace.moved_bytes("hbm", written=False) + trace.moved_bytes("hbm", written=True)
+
+    @property
+    def bound_s(self) -> float:
+        """What no core can beat: its matmuls at peak, its bytes at its share of the HBM."""
+        share = self.chip.hbm.bandwidth.value / self.core.count.value
+        pairs = int(self.core.tensor.fp8_rate.value)
+
+        def multiplied(signature: Signature) -> int:
+            """Operations in units of the bf16 rate."""
+            return signature.flops // (pairs if signature.params.get("perf_mode") in _FAST else 1)
+
+        bounds = [0.0]
+        for timeline in self.timelines:
+            trace = timeline.trace
+            moved = sum(trace.moved_bytes("hbm", written=way) for way in (True, False))
+            bounds += [trace.total(multiplied) / self.peak_flops, moved / share]
+        return max(bounds)
 
     @property
     def peak_flops(self) -> float:

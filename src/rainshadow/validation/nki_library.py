@@ -8,8 +8,12 @@ from pathlib import Path
 from rainshadow.validation.checkouts import Checkouts
 from rainshadow.validation.launch import CannotRun
 from rainshadow.validation.points import Point
+from rainshadow.validation.target import Pool
 
 CHECKOUT = "nki-library"
+#: All reference times of the library together, and the largest median error of one kernel's.
+LIBRARY = Pool(f"{CHECKOUT}: all", median=0.12, rank=0.97)
+FAMILY_MEDIAN = 0.20
 DTYPES = {
     "bf16": "bfloat16",
     "fp16": "float16",

@@ -12,9 +12,23 @@ Rule = Literal["each", "median", "upper", "report"]
 
 
 @dataclass(frozen=True, slots=True)
+class Pool:
+    """Groups judged together: a largest median error and a least rank correlation."""
+
+    name: str
+    median: float
+    rank: float
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
-    """Which group a point belongs to, and the largest relative error allowed in it."""
+    """Which group a point belongs to, and the largest relative error allowed in it.
+
+    pool: further judgement with other groups.  remark: what is known about the group's errors.
+    """
 
     group: str
     rule: Rule
     limit: float = 0.0
+    pool: Pool | None = None
+    remark: str = ""

@@ -10,21 +10,29 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rainshadow.errors import RainshadowError
+from rainshadow.errors import RainshadowError, SourceLine
 from rainshadow.validation.checkouts import Checkouts
 from rainshadow.validation.points import Point
 from rainshadow.validation.target import Target
 
+#: A reason is a line of a table, not a report.
+_WHY_LENGTH = 120
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A point and what became of it. predicted: None where `why` says why it could not be run."""
+    """A point and what became of it. predicted: None where `why` says why it could not be run.
+
+    duration_s, bound_s: of the run it was read from, and of that run's work at peak rates.
+    """
 
     point: Point
     family: str
     target: Target | None
     predicted: float | None = None
     why: str = ""
+    duration_s: float = 0.0
+    bound_s: float = 0.0
 
     @property
     def error(self) -> float | None:
@@ -89,12 +97,29 @@ def _run(
         except RainshadowError as error:
             yield number, _failed(point, name, error)
             continue
-        yield number, Outcome(point, name, family.target(point), predicted)
+        yield (
+            number,
+            Outcome(
+                point,
+                name,
+                family.target(point),
+                predicted,
+                duration_s=measured.duration_s,
+                bound_s=measured.bound_s,
+            ),
+        )
 
 
 def _failed(point: Point, family: str, error: BaseException) -> Outcome:
     """The kernel or the family refused. A kernel's own assertion counts as a refusal."""
-    return Outcome(point, family, None, why=" ".join(str(error).split()) or type(error).__name__)
+    what = error.what if isinstance(error, RainshadowError) else str(error)
+    text = " ".join(what.split()) or type(error).__name__
+    if len(text) > _WHY_LENGTH:
+        text = f"{text[:_WHY_LENGTH].rsplit(' ', 1)[0]} ..."
+    where = getattr(error, "where", None)
+    if isinstance(where, SourceLine):
+        text += f" ({Path(where.file).name}:{where.line})"
+    return Outcome(point, family, None, why=text)
 
 
 def _unclaimed(point: Point) -> str:

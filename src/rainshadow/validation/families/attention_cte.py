@@ -13,6 +13,8 @@ from rainshadow.validation.measured import Measured
 from rainshadow.validation.nki_library import (
     CHECKOUT,
     DTYPES,
+    FAMILY_MEDIAN,
+    LIBRARY,
     chip_of,
     flag,
     integer,
@@ -50,7 +52,7 @@ def value(point: Point, measured: Measured) -> float:
 def target(point: Point) -> Target:
     if point["device"] != "trn2":
         return Target(f"{CHECKOUT}: platform not stated", "report")
-    return Target(f"{CHECKOUT}: attention_cte", "median", 0.12)
+    return Target(f"{CHECKOUT}: attention_cte", "median", FAMILY_MEDIAN, LIBRARY)
 
 
 def _lnc(options: dict[str, str]) -> int:
