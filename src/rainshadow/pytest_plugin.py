@@ -72,9 +72,10 @@ class _Session:
     def __init__(self, chip_name: str | None) -> None:
         from rainshadow.machine import load_neuron_chip
         from rainshadow.nki.install import nki_names
-        from rainshadow.nki.kernel import observe, target_chip
+        from rainshadow.nki.kernel import Kernel, observe, target_chip
 
         self.num_launches = 0
+        self.kernel_class = Kernel
         self.chip = load_neuron_chip(chip_name) if chip_name else target_chip()
         self.stack = ExitStack()
         self.stack.enter_context(nki_names())
@@ -129,6 +130,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     session = config.stash.get(_SESSION, None)
     if session is not None:
         session.stack.close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector, obj: object) -> list[Any] | None:
+    """A kernel is no test, whatever its name."""
+    session = collector.config.stash.get(_SESSION, None)
+    return [] if session is not None and isinstance(obj, session.kernel_class) else None
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

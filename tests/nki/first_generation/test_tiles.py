@@ -198,3 +198,58 @@ def test_rows_keep_the_line_of_their_operation(x):
     trace = run(kernel, x).trace
     texts = [trace.lines[number].source.text for number in trace.line]
     assert texts == ["tile = nl.load(x)", "doubled = tile * 2", "nl.store(x, doubled)"]
+
+
+def test_a_number_is_stored_everywhere(x):
+    def kernel(x):
+        out = nl.ndarray((128, 64), np.int32, buffer=nl.shared_hbm)
+        nl.store(out, 7)
+        return out
+
+    assert (run(kernel, x).outputs == 7).all()
+
+
+def test_a_tensor_argument_is_true_a_tile_is_neither(x):
+    def kernel(x, scale=None):
+        out = nl.ndarray(x.shape, x.dtype, buffer=nl.shared_hbm)
+        tile = nl.load(x)
+        nl.store(out, tile * nl.load(scale) if scale else tile)
+        return out
+
+    np.testing.assert_array_equal(run(kernel, x).outputs, x)
+    np.testing.assert_array_equal(run(kernel, x, x[:, :1]).outputs, x * x[:, :1])
+    with pytest.raises(NkiValidationError, match="as True or False"):
+        run(lambda x: 1 if nl.load(x) else 2, x)
+    with pytest.raises(NkiValidationError, match="as True or False"):
+        run(lambda x: 1 if x[0, 0:4] else 2, x)
+
+
+def test_transposes_by_matmul_cast_on_their_way_to_psum(x):
+    def kernel(x):
+        out = nl.ndarray((128, 128), np.float32, buffer=nl.shared_hbm)
+        turned = nl.ndarray((nl.par_dim(128), 128), nl.float32, buffer=nl.psum)
+        turned[...] = nisa.nc_transpose(nl.load(x[:, 0:128], dtype=nl.bfloat16))
+        nl.store(out, turned)
+        return out
+
+    result = run(kernel, x)
+    assert opcodes(result) == ["dma_copy", "nc_transpose", "tensor_copy", "dma_copy"]
+    rounded = x[:, :128].astype(nl.bfloat16).astype(np.float32)
+    np.testing.assert_array_equal(result.outputs, rounded.T)
+
+
+def test_running_sums_go_on_from_the_accumulator(x):
+    def kernel(x):
+        out = nl.ndarray(x.shape, x.dtype, buffer=nl.shared_hbm)
+        tile, sums = nl.load(x), nl.ndarray(x.shape, x.dtype)
+        for half, command in enumerate((nisa.reduce_cmd.load_reduce, nisa.reduce_cmd.reduce)):
+            part = nl.ds(256 * half, 256)
+            nisa.tensor_scalar_cumulative(
+                src=tile[:, part], dst=sums[:, part], op0=nl.multiply, op1=nl.add, imm0=2.0,
+                imm1=10.0, reduce_cmd=command,
+            )  # fmt: skip
+        nl.store(out, sums)
+        return out
+
+    expected = 10 + np.cumsum(2 * x, axis=1, dtype=np.float64)
+    np.testing.assert_allclose(run(kernel, x).outputs, expected, rtol=1e-5)

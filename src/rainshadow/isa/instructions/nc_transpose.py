@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from rainshadow.errors import NkiValidationError
-from rainshadow.isa import rules
+from rainshadow.isa import rules, values
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.costs import core_of, tensor_work, vector_work
 from rainshadow.isa.engine import Engine
@@ -23,15 +25,21 @@ _VECTOR_BLOCK = 32
 @instruction
 @dataclass(slots=True)
 class NcTranspose(Instruction):
-    """dst: [F, P]; data: [P, F]; equal dtypes."""
+    """dst: [F, P]; data: [P, F]; equal dtypes.
+
+    by_matmul: TensorE multiplies with the identity, as the first generation of NKI has it, and
+    casts to dst's dtype.
+    """
 
     opcode = "nc_transpose"
     READS = ("data",)
+    PARAMS = ("by_matmul",)
     EXAMPLE = "nisa.nc_transpose(dst=transposed_psum, data=tile)"
 
     dst: AccessPattern
     data: AccessPattern
     engine: Engine = Engine.tensor
+    by_matmul: bool = False
 
     def check(self, chip: Chip) -> None:
         rules.require_tensor(self.opcode, dst=self.dst, data=self.data)
@@ -53,7 +61,7 @@ class NcTranspose(Instruction):
                 f"{self.opcode}: dst is {self.dst.shape}, data {self.data.shape}",
                 allowed=f"dst of shape ({self.data.elements}, {self.data.shape[0]})",
             )
-        if self.dst.dtype != self.data.dtype:
+        if self.dst.dtype != self.data.dtype and not self.by_matmul:
             raise NkiValidationError(
                 f"{self.opcode}: dst is {self.dst.dtype}, data {self.data.dtype}",
                 allowed="equal dtypes",
@@ -62,7 +70,10 @@ class NcTranspose(Instruction):
 
     def meaning(self) -> None:
         flat = self.data.array.reshape(self.data.shape[0], -1)
-        self.dst.array[...] = flat.T.reshape(self.dst.shape)
+        if self.by_matmul:
+            values.write(self.dst, flat.T.astype(np.float32))
+        else:
+            self.dst.array[...] = flat.T.reshape(self.dst.shape)
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:

@@ -40,6 +40,7 @@ from rainshadow.nki.first_generation.reductions import (
     max8,
     tensor_partition_reduce,
     tensor_reduce,
+    tensor_scalar_cumulative,
     tensor_scalar_reduce,
     tensor_tensor_scan,
 )
@@ -88,6 +89,7 @@ __all__ = [
     "tensor_partition_reduce",
     "tensor_reduce",
     "tensor_scalar",
+    "tensor_scalar_cumulative",
     "tensor_scalar_reduce",
     "tensor_tensor",
     "tensor_tensor_scan",

@@ -17,7 +17,7 @@ from rainshadow.isa.operators import alu_operator
 from rainshadow.nki import isa
 from rainshadow.nki.first_generation.arithmetic import as_tile
 from rainshadow.nki.first_generation.compiler import Allocation
-from rainshadow.nki.first_generation.memory import Memory
+from rainshadow.nki.first_generation.memory import Memory, Touch
 from rainshadow.nki.first_generation.operation import (
     Operation,
     Result,
@@ -99,7 +99,7 @@ def loop_reduce(
     kind = kind_of(dtype, tile.type_name)
     operation = Operation(
         emit, [along("data", tile)], mask, shape=tile.shape, dtype=kind,
-        explicit=dtype is not None,
+        explicit=dtype is not None, touch=Touch.write if begins else Touch.change,
     )  # fmt: skip
     return call_reduction(operation, begins, _place(given))
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from rainshadow.isa.access import AccessPattern
+from rainshadow.isa.instructions.nc_transpose import NcTranspose
 from rainshadow.isa.memory import Space
 from rainshadow.nki import isa
 from rainshadow.nki.first_generation.arithmetic import (
     as_tile,
+    copy,
 )
 from rainshadow.nki.first_generation.operands import result
 from rainshadow.nki.first_generation.operation import (
@@ -16,6 +18,7 @@ from rainshadow.nki.first_generation.operation import (
     Result,
 )
 from rainshadow.nki.first_generation.tensor import Tensor
+from rainshadow.sim.recorder import active_recorder
 
 unknown_engine, vector_engine = isa.unknown_engine, isa.vector_engine
 SBUF = (Space.sbuf, Space.psum)
@@ -35,7 +38,7 @@ def nc_matmul(
     **kwargs: Any,
 ) -> Result:
     """stationary.T @ moving, in PSUM; `psum += nc_matmul(...)` accumulates there."""
-    left, right = as_tile(stationary, "stationary"), as_tile(moving, "moving")
+    left, right = _in_sbuf(stationary, "stationary"), _in_sbuf(moving, "moving")
     perf_mode = str(kwargs.get("perf_mode") or "none").removesuffix("_gen3")
     pairs = 1 if perf_mode == "none" else 2
     rows, columns = _free_shape(left, pairs), _free_shape(right, pairs)
@@ -70,6 +73,12 @@ def nc_matmul(
     )  # fmt: skip
 
 
+def _in_sbuf(value: Any, what: str) -> Tensor:
+    """What TensorE reads must lie in SBUF: a tile in PSUM is copied there first."""
+    tile = as_tile(value, what)
+    return copy(tile) if tile.space is Space.psum else tile
+
+
 def _free_shape(tile: Tensor, pairs: int) -> tuple[int, ...]:
     return tile.shape[1:] if pairs == 1 else tile.shape[2:]
 
@@ -95,15 +104,22 @@ def nc_transpose(
     engine: Any = unknown_engine,
     **kwargs: Any,
 ) -> Result:
-    """data with partitions and free axes exchanged: TensorE writes PSUM, VectorE either."""
-    tile = as_tile(data, "data")
+    """data with partitions and free axes exchanged: TensorE writes PSUM, VectorE either.
+
+    TensorE's is a matmul with the identity, which may write another dtype into PSUM.
+    """
+    by_vector = engine is vector_engine
+    tile = as_tile(data, "data") if by_vector else _in_sbuf(data, "data")
     free = _product(tile.shape[1:])
 
     def emit(dst: AccessPattern, data: AccessPattern) -> None:
         flat = data if data.ndim == 2 else data.reshape((data.shape[0], data.elements))
-        isa.nc_transpose(dst, flat, engine)
+        if dst.dtype == flat.dtype or by_vector:
+            isa.nc_transpose(dst, flat, engine)
+        else:
+            active_recorder().issue(NcTranspose(dst, flat, by_matmul=True))
 
-    spaces = SBUF if engine is vector_engine else PSUM
+    spaces = SBUF if by_vector else PSUM
     labels = (1 if tile.ndim == 2 else None, 0)
     operands = [Operand("data", tile, tuple(range(tile.ndim)))]
     return result(

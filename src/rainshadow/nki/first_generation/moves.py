@@ -11,6 +11,7 @@ from rainshadow.isa.operators import alu_operator
 from rainshadow.nki import isa, tile_functions
 from rainshadow.nki.constants import dge_mode, oob_mode
 from rainshadow.nki.first_generation.arithmetic import as_tile, require_tensor
+from rainshadow.nki.first_generation.creation import full
 from rainshadow.nki.first_generation.memory import Touch
 from rainshadow.nki.first_generation.operands import chosen, optional, result
 from rainshadow.nki.first_generation.operation import (
@@ -50,8 +51,11 @@ def dma_copy(
 
 
 def store(dst: Tensor, value: Any, *, mask: Any = None, **kwargs: Any) -> None:
-    """Write a tile to HBM; a tile in PSUM goes through SBUF."""
-    target, source = require_tensor(dst, "dst"), require_tensor(value, "value")
+    """Write a tile, or a number everywhere, to HBM; a tile in PSUM goes through SBUF."""
+    target = require_tensor(dst, "dst")
+    if hasattr(value, "__float__"):
+        value = full(target.shape, value, target.dtype)
+    source = require_tensor(value, "value")
     if source.size != target.size:
         source = source.stretched(target.shape)
     mode = kwargs.get("mode") or oob_mode.error

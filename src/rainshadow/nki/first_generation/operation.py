@@ -59,7 +59,7 @@ class Operation:
 
     shape, dtype: of the result.  labels: of its axes.  explicit: the kernel gave the dtype, so
     that a result in another one is rounded to it first.  spaces: where the instruction can write,
-    the first unless the kernel assigns the result.
+    the first unless the kernel assigns the result.  touch: of the result's tile.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Operation:
         explicit: bool = False,
         spaces: Sequence[Space] = ON_CHIP,
         matmul: bool = False,
+        touch: Touch = Touch.write,
     ) -> None:
         self.emit = emit
         self.operands = list(operands)
@@ -84,13 +85,14 @@ class Operation:
         self.explicit = explicit
         self.spaces = spaces
         self.matmul = matmul
+        self.touch = touch
         self.line = active_recorder().line_number()
 
     def issue(self, target: Tensor | None = None, *, accumulate: bool = False) -> None:
         """Issue the instructions, into `target` where there is a result."""
         operands = list(self.operands)
         if target is not None:
-            touch = Touch.change if accumulate else Touch.write
+            touch = Touch.change if accumulate else self.touch
             operands.append(Operand("dst", target, self.labels, touch))
         with active_recorder().on_line(self.line):
             for box in self._boxes(operands):

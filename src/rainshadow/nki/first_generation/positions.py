@@ -89,7 +89,7 @@ def positions_of(key: Any, shape: tuple[int, ...], keep_partition: int | None) -
     """Read a subscript of a tensor, as NumPy would.
 
     keep_partition: the partition axis of a tensor on chip, which an integer leaves with size 1;
-    tiles there have two axes or more.
+    tiles there have two axes or more, and one or more in HBM.
     Errors: `NkiValidationError` for what is no index, `OutOfBoundsError` for integers outside.
     """
     items = _completed(key, len(shape))
@@ -98,8 +98,8 @@ def positions_of(key: Any, shape: tuple[int, ...], keep_partition: int | None) -
         found = _by_index_tiles(items, shape)
     else:
         found = _by_slices(items, shape, keep_partition)
-    if keep_partition is not None and len(found.shape) == 1:
-        return Found(
+    while len(found.shape) < (1 if keep_partition is None else 2):
+        found = Found(
             (*found.shape, 1),
             tuple(Position(p.start, (*p.steps, 0), p.tile) for p in found.positions),
             (*found.variables, frozenset()),

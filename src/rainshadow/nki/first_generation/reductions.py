@@ -9,6 +9,7 @@ from rainshadow.errors import NkiValidationError
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.memory import Space
 from rainshadow.nki import isa
+from rainshadow.nki.constants import reduce_cmd
 from rainshadow.nki.first_generation.arithmetic import (
     as_tile,
     flat_column,
@@ -20,6 +21,7 @@ from rainshadow.nki.first_generation.operation import (
     Operand,
     Result,
     along,
+    run,
     shape_on_chip,
 )
 from rainshadow.nki.first_generation.tensor import Tensor
@@ -141,6 +143,40 @@ def tensor_tensor_scan(
         isa.tensor_tensor_scan(dst, data0, data1, start, op0, op1, reverse0, reverse1)
 
     return result(emit, operands, mask, tile.shape, dtype, more_precise(tile, other))
+
+
+def tensor_scalar_cumulative(
+    *,
+    src: Tensor,
+    dst: Tensor,
+    op0: Any,
+    op1: Any,
+    imm0: Any,
+    imm1: Any = None,
+    reduce_cmd: reduce_cmd = reduce_cmd.reset_reduce,
+    mask: Any = None,
+    **kwargs: Any,
+) -> None:
+    """dst[:, i] = op1(op0(src[:, i], imm0), dst[:, i-1]); imm1 or the accumulator comes before."""
+    operands = [
+        along("dst", as_tile(dst, "dst"), Touch.write),
+        along("src", as_tile(src, "src")),
+    ]
+    first = optional("imm0", imm0, operands)
+    # As AWS's test has it: with another reduce_cmd, imm1 may be given and is not used.
+    start = optional("imm1", imm1 if reduce_cmd.name == "load_reduce" else None, operands)
+
+    def emit(
+        dst: AccessPattern,
+        src: AccessPattern,
+        imm0: AccessPattern | None = None,
+        imm1: AccessPattern | None = None,
+    ) -> None:
+        isa.tensor_scalar_cumulative(
+            dst, src, op0, op1, chosen(first, imm0), chosen(start, imm1), reduce_cmd
+        )
+
+    run(emit, operands, mask)
 
 
 def bn_stats(data: Tensor, *, mask: Any = None, dtype: Any = None, **kwargs: Any) -> Result:

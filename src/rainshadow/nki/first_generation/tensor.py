@@ -121,6 +121,9 @@ class Tensor:
         return f"<{self.type_name}{list(self.shape)} in {self.memory.space.value}>"
 
     def __bool__(self) -> bool:
+        """Of a whole tensor in HBM, an argument say: that it is there."""
+        if not self.on_chip and self._positions is None:
+            return True
         raise NkiValidationError(
             f"the value of {self!r} as True or False",
             allowed="Python values: what a tile holds is not known when the kernel is compiled",
