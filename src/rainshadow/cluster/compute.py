@@ -41,7 +41,8 @@ class StageWork:
     linear_flops, expert_flops: matmuls that may run at low precision.  attention_flops,
     logits_flops: that may not.  vector_bytes: elementwise traffic.  matmul_bytes: weights and
     activations the matmuls read and write.  layers: layers of the fullest stage.
-    logits_*: of the last stage.  rows: tokens of the device, the matmuls' long side.
+    logits_*: of the last stage.  rows: tokens of the device, the matmuls' long side; narrow: their
+    short side.  local_experts: experts a device starts kernels for.
     """
 
     linear_flops: Any
@@ -57,6 +58,8 @@ class StageWork:
     last_layers: Any
     rows: Any
     expert_rows: Any
+    expert_narrow: Any
+    local_experts: Any
     narrow: Any
     fused_attention: Any
 
@@ -121,6 +124,8 @@ def stage_work(
         last_layers=last,
         rows=rows,
         expert_rows=experts[3],
+        expert_narrow=min(model.hidden, model.moe.expert_ffn) if model.moe else model.hidden,
+        local_experts=local_experts(model.moe.experts, layout) if model.moe else 0.0,
         narrow=np.minimum(model.hidden, (model.ffn or model.hidden)) / tensor,
         fused_attention=software.fused_attention,
     )

@@ -48,7 +48,7 @@ class Calibration:
     experts: float
     memory: float
     layer_s: float
-    expert_layer_s: float
+    expert_s: float
     step_s: float
     jitter: float
     hidden_tensor: float
@@ -69,7 +69,7 @@ class Rates:
     logits: Any
     memory: Any
     layer_s: Any
-    expert_layer_s: Any
+    expert_s: Any
     step_s: Any
     jitter: Any
     hidden_tensor: Any
@@ -167,11 +167,11 @@ def rates_of(
     return Rates(
         linear=peaks * reach * scale,
         experts=peaks * reach * scale * fitted.experts,
-        attention=wide * fitted.attention,
+        attention=wide * fitted.attention * software.attention,
         logits=wide,
         memory=memory * fitted.memory,
         layer_s=fitted.layer_s * software.launch,
-        expert_layer_s=fitted.expert_layer_s * software.launch,
+        expert_s=fitted.expert_s * software.launch,
         step_s=fitted.step_s,
         jitter=fitted.jitter,
         hidden_tensor=fitted.hidden_tensor,

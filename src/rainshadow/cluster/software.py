@@ -21,6 +21,7 @@ class Software:
     fused_attention: scores stay on the chip.  vector_traffic: elementwise bytes over those of
     fully fused kernels.  bf16_gradients: gradients are kept and summed in 16 bits.  efficiency:
     matmul rate over the family's.
+    attention: rate of its attention kernels over those of 2024 and later.
     launch: share of the host's time per layer that is left, 0 where whole steps are compiled or
     captured as graphs.  single_rail: collectives between nodes use one network interface a node.
     families: chip families it runs on.
@@ -34,6 +35,7 @@ class Software:
     vector_traffic: float = 1.0
     efficiency: float = 1.0
     bf16_gradients: bool = False
+    attention: float = 1.0
     launch: float = 1.0
     single_rail: bool = False
     source: str = ""

@@ -43,7 +43,7 @@ from rainshadow.cluster.software import Software
 #: gradient read, bf16 weight written.
 _OPTIMIZER_BYTES = 30
 #: Backward work over forward work: a matmul's two gradients; fused attention recomputes scores.
-_BACKWARD_MATMULS, _BACKWARD_ATTENTION, _BACKWARD_VECTOR = 2.0, 2.5, 2.0
+_BACKWARD_MATMULS, _BACKWARD_FUSED_ATTENTION, _BACKWARD_VECTOR = 2.0, 2.5, 2.0
 #: LoRA trains about this share of the weights (rank 16 on attention); frozen ones have no gradient.
 _LORA_SHARE = 0.01
 #: How sharply the host's time gives way to the chip's, as the exponent of a soft maximum.
@@ -296,13 +296,16 @@ def _compute_passes(
     linear = stage.linear_flops / (_of(rates.linear, precision) * shape)
     linear = linear + stage.matmul_bytes / rates.memory
     experts = stage.expert_flops * workload.expert_imbalance
-    experts = experts / (_of(rates.experts, precision) * _shape(stage.expert_rows, rates.half_rows))
+    shape = _shape(stage.expert_rows, rates.half_rows)
+    shape = shape * _shape(stage.expert_narrow, rates.half_width)
+    experts = experts / (_of(rates.experts, precision) * shape)
     experts = experts + stage.expert_matmul_bytes / rates.memory
     attention = stage.attention_flops / rates.attention
+    fused = np.asarray(stage.fused_attention, dtype=bool)
+    attention_back = np.where(fused, _BACKWARD_FUSED_ATTENTION, _BACKWARD_MATMULS)
     moving = stage.vector_bytes / rates.memory
     routing = stage.expert_vector_bytes / rates.memory
-    has_experts = np.asarray(stage.expert_flops) > 0
-    start = stage.layers * (rates.layer_s + has_experts * rates.expert_layer_s)
+    start = stage.layers * (rates.layer_s + stage.local_experts * rates.expert_s)
     # The host runs ahead of the chip: only what it needs beyond the chip's own time is seen.
     device = linear + experts + attention + moving + routing
     start = (start**_HOST_POWER + device**_HOST_POWER) ** (1 / _HOST_POWER) - device
@@ -313,7 +316,7 @@ def _compute_passes(
             backward * experts + _BACKWARD_VECTOR * routing,
             matmul * (experts + routing),
         ),
-        "attention": _Pass(attention, _BACKWARD_ATTENTION * attention, scores * attention),
+        "attention": _Pass(attention, attention_back * attention, scores * attention),
         "elementwise": _Pass(moving, _BACKWARD_VECTOR * moving, vector * moving),
         "overhead": _Pass(start, start, matmul * start),
     }

@@ -53,6 +53,8 @@ _THROUGHPUT = ("samples_per_s", "sequences_per_s")
 #: Where MaxText and others leave out sequence and batch per chip: from their configuration files.
 _MAXTEXT_BATCH = {"MaxText-16B": 6, "MaxText-22B": 13, "MaxText-32B": 6, "MaxText-64B": 4}
 _MAXTEXT_BATCH |= {"MaxText-512B": 2, "MaxText-128B": 1, "MaxText-52B": 12, "MaxText-256B": 2}
+#: Their recomputation, from the same files; MaxText's "minimal" keeps the matmuls' outputs.
+_MAXTEXT_KEEPS = {"MaxText-32B": "selective"}
 _MAXTEXT_SEQUENCE, _DEFAULT_SEQUENCE = 2048, 8192
 _CORES_PER_TRAINIUM1 = 2
 
@@ -292,7 +294,10 @@ def _layouts(
     contexts = (
         [con] if given else [1, 2] if workload.lora_rank or workload.global_batch < chips else [1]
     )
-    modes = [RECOMPUTE.index(_mode(row["recompute"]))] if row["recompute"] else [0, 1, 2]
+    mode_name = row["recompute"]
+    if row["model"].startswith("MaxText"):
+        mode_name = _MAXTEXT_KEEPS.get(row["model"], "full")
+    modes = [RECOMPUTE.index(_mode(mode_name))] if mode_name else [0, 1, 2]
     virtuals = _virtual_stages(row, pipe, given)
     keeps = [0, OFFLOADS.index("activations")] if row["chip"].startswith("TPU") else [0]
     sizes = [_number(row, "micro_batch", 0)] if row["micro_batch"] else [1, 2, 4, 8, 16]
