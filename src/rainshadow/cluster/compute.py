@@ -62,6 +62,7 @@ class StageWork:
     local_experts: Any
     narrow: Any
     fused_attention: Any
+    selective_matmuls: Any
 
 
 def stage_layers(model: TransformerModel, layout: Layout) -> tuple[Any, Any]:
@@ -128,6 +129,7 @@ def stage_work(
         local_experts=local_experts(model.moe.experts, layout) if model.moe else 0.0,
         narrow=np.minimum(model.hidden, (model.ffn or model.hidden)) / tensor,
         fused_attention=software.fused_attention,
+        selective_matmuls=software.selective_matmuls,
     )
 
 
@@ -152,7 +154,11 @@ def _expert_work(
     flops = routed * 2 * matrices * model.hidden * moe.expert_ffn
     flops = flops + rows / tensor * 2 * model.hidden * moe.experts
     inner = _GATED_VALUES * moe.expert_ffn if model.gated else _PLAIN_VALUES * moe.expert_ffn
-    vector = routed * (_ROUTED_VALUES * model.hidden + inner) * _BF16
+    values = _ROUTED_VALUES * model.hidden + inner
+    if model.bias:
+        # Grouped matmuls cannot add a bias on their way out: every output is read and written.
+        values += 2 * (model.hidden + (matrices - 1) * moe.expert_ffn)
+    vector = routed * values * _BF16
     local = local_experts(moe.experts, layout)
     traffic = local * model.expert_parameters * _BF16
     traffic = traffic + routed * matrices * (model.hidden + moe.expert_ffn) * _BF16

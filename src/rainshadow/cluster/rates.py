@@ -33,11 +33,16 @@ _PEAKS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+#: Power per peak rate of H100, the middle of the fitted GPUs.
+_WATTS_PER_TFLOPS = 700 / 989
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """The fitted constants; meanings, values and what they were fitted on: docs/planner.md."""
 
     gpu: float
+    power: float
     tpu: float
     neuroncore: float
     other: float
@@ -145,7 +150,11 @@ def chip_peaks(chip: Chip, pick: Picker) -> tuple[float, ...]:
 
 def family_fraction(chip: Chip, fitted: Calibration) -> float:
     """What training kernels reach of the best matmul, on chips of this family."""
-    known = {"gpu": fitted.gpu, "tpu": fitted.tpu, "neuroncore": fitted.neuroncore}
+    gpu = fitted.gpu
+    if chip.tdp is not None:
+        watts = chip.tdp.value / (chip.peak_flops["bfloat16"].value / 1e12)
+        gpu *= (watts / _WATTS_PER_TFLOPS) ** fitted.power
+    known = {"gpu": gpu, "tpu": fitted.tpu, "neuroncore": fitted.neuroncore}
     return known.get(chip.family, fitted.other)
 
 
@@ -161,8 +170,6 @@ def rates_of(
     scale = np.array([1.0, 1.0, fitted.fp8, fitted.mxfp8, fitted.nvfp4])
     peaks = np.array(chip_peaks(chip, pick))
     wide = peaks[PRECISIONS.index("bfloat16")] * reach
-    # Tensor parallelism goes on inside a Trainium chip, so that its cores see narrower matrices.
-    cores = chip.core.count.value if chip.core is not None else 1.0
     memory = pick.higher_is_better(chip.hbm.bandwidth, f"{chip.name} HBM bandwidth")
     return Rates(
         linear=peaks * reach * scale,
@@ -179,7 +186,7 @@ def rates_of(
         hidden_expert=fitted.hidden_expert,
         tax=fitted.tax,
         half_rows=fitted.half_rows * wide / 1e15,
-        half_width=fitted.half_width * cores,
+        half_width=fitted.half_width,
         host_bytes_per_s=50e9,
     )
 

@@ -22,6 +22,7 @@ class Software:
     fully fused kernels.  bf16_gradients: gradients are kept and summed in 16 bits.  efficiency:
     matmul rate over the family's.
     attention: rate of its attention kernels over those of 2024 and later.
+    selective_matmuls: share of matmuls that its selective recomputation runs again.
     launch: share of the host's time per layer that is left, 0 where whole steps are compiled or
     captured as graphs.  single_rail: collectives between nodes use one network interface a node.
     families: chip families it runs on.
@@ -37,6 +38,7 @@ class Software:
     bf16_gradients: bool = False
     attention: float = 1.0
     launch: float = 1.0
+    selective_matmuls: float = 0.0
     single_rail: bool = False
     source: str = ""
     note: str = ""

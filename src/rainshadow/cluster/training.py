@@ -232,7 +232,7 @@ def step_seconds(work: StepWork, rates: Rates, layout: Layout, workload: Workloa
     expert_s, expert_hidden = _shared_s(
         work.expert_s * (2 + recompute.repeated_fraction(layout.recompute)[0]),
         layout.overlap_tensor,
-        rates.hidden_expert,
+        np.where(pipeline.hides_experts(layout.schedule), 1.0, rates.hidden_expert),
         compute,
     )
     context_s = 3 * context.exposed_s(
@@ -289,7 +289,9 @@ def _compute_passes(
     stage: StageWork, rates: Rates, layout: Layout, workload: Workload
 ) -> dict[str, _Pass]:
     """Each kind of work of one micro-batch on the fullest stage."""
-    matmul, scores, vector = recompute.repeated_fraction(layout.recompute, stage.fused_attention)
+    matmul, scores, vector = recompute.repeated_fraction(
+        layout.recompute, stage.fused_attention, stage.selective_matmuls
+    )
     backward = np.where(np.asarray(workload.lora_rank) > 0, 1.0, _BACKWARD_MATMULS)
     precision = np.asarray(layout.precision)
     shape = _shape(stage.rows, rates.half_rows) * _shape(stage.narrow, rates.half_width)

@@ -8,6 +8,7 @@ models whose dimensions are not public, are left out, and the report says why.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -142,7 +143,9 @@ def case_of(row: Mapping[str, str]) -> Case:
     if "A3" in row["system"]:
         name = "a3_high"
     chips = int(row["n_chips"])
-    system = sized(load_system(name), chips)
+    slices = _slices(row)
+    system = sized(load_system(name), chips // slices)
+    system = dataclasses.replace(system, domains=system.domains * slices)
     workload = _workload(row, chips)
     layout = _layouts(row, chips, workload, model)
     return Case(
@@ -160,6 +163,12 @@ def case_of(row: Mapping[str, str]) -> Case:
         one_layer=row["metric"] == "layer_fwd_bwd_ms",
         held_out=row.get("split", "open") != "open",
     )
+
+
+def _slices(row: Mapping[str, str]) -> int:
+    """TPU slices joined by the data-centre network: "4x v5e-256"."""
+    match = re.match(r"(\d+)x v", row["system"])
+    return int(match[1]) if match else 1
 
 
 def _group(source: str) -> str:
@@ -233,7 +242,8 @@ def _software(row: Mapping[str, str]) -> str:
     if chip.startswith("TPU"):
         return "maxtext"
     if chip == "Trainium1":
-        return "neuronx"
+        release = re.search(r"Neuron 2\.(\d+)", row["notes"])
+        return "neuronx" if release and int(release[1]) > 20 else "neuronx_2023"
     if chip.startswith("MI3"):
         return "rocm_2025"
     if chip.startswith("Gaudi"):
@@ -324,6 +334,7 @@ def _layouts(
         offload=keep,
         data_parallel=d,
         zero=stage,
+        shard_size=_shard_size(row, chips),
         context_parallel=c,
         expert_parallel=_number(row, "ep", 1),
         micro_batch=size,
@@ -362,6 +373,13 @@ def _zero_stages(row: Mapping[str, str], given: bool) -> list[int]:
     if "LoRA" in row["notes"]:
         return [1, 3]
     return [1] if given else [1, 3]
+
+
+def _shard_size(row: Mapping[str, str], chips: int) -> int:
+    """MaxText shards weights inside a slice or node and replicates over the slower network."""
+    if "maxtext" not in row["source"]:
+        return 0
+    return min(chips, 8) if "a3/" in row["source"] else chips // _slices(row)
 
 
 def _overlaps(row: Mapping[str, str]) -> bool:

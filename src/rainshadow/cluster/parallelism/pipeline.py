@@ -33,6 +33,11 @@ def bubble_micro_batches(stages: Any, virtual_stages: Any, schedule: Any) -> Any
     return plain * factor
 
 
+def hides_experts(schedule: Any) -> Any:
+    """Where another micro-batch's compute covers the all-to-alls of experts: dual pipe."""
+    return np.equal(schedule, _DUAL_PIPE)
+
+
 def in_flight(stages: Any, virtual_stages: Any, micro_batches: Any, schedule: Any) -> Any:
     """Micro-batches whose activations the first stage keeps, in stages' worth of layers."""
     stages, virtual = np.asarray(stages), np.asarray(virtual_stages)

@@ -18,13 +18,15 @@ _SELECTIVE = RECOMPUTE.index("selective")
 _FULL = RECOMPUTE.index("full")
 
 
-def repeated_fraction(recompute: Any, fused_attention: Any = True) -> tuple[Any, Any, Any]:
+def repeated_fraction(
+    recompute: Any, fused_attention: Any = True, selective_matmuls: Any = 0.0
+) -> tuple[Any, Any, Any]:
     """Of a layer's forward (matmuls, attention, elementwise), the fraction run again."""
     full = np.equal(recompute, _FULL)
     selective = np.equal(recompute, _SELECTIVE)
     scores = selective & ~np.asarray(fused_attention, dtype=bool)
     return (
-        np.where(full, 1.0, 0.0),
+        np.where(full, 1.0, np.where(selective, selective_matmuls, 0.0)),
         np.where(full | scores, 1.0, 0.0),
         np.where(full, 1.0, np.where(selective, 0.5, 0.0)),
     )
