@@ -15,24 +15,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rainshadow.cluster.rates import starting_point
+from rainshadow.validation.constant_rate import median_rates
+from rainshadow.validation.leave_out import fit_to
 from rainshadow.validation.training_cases import read_cases
-from rainshadow.validation.training_fit import Fit, fit_constants, leave_one_source_out, seconds
-from rainshadow.validation.training_model import Points, points_of
+from rainshadow.validation.training_fit import Fit, leave_one_source_out, seconds
+from rainshadow.validation.training_model import Points
 
 DATA = Path(__file__).resolve().parents[1] / "src/rainshadow/data/calibration"
 LEAST_POINTS = 8
-
-
-def fitted_points(path: Path) -> tuple[Points, Fit]:
-    """The open rows, each with the layout that the fitted model finds fastest, and the fit."""
-    cases = [case for case in read_cases(path)[0] if not case.held_out]
-    constants = starting_point()
-    for _ in range(2):
-        points = points_of(cases, constants)
-        fit = fit_constants(points)
-        constants = fit.constants
-    return points, fit
 
 
 def set_value(text: str, table: str, key: str, value: float) -> str:
@@ -63,6 +53,9 @@ def write(points: Points, fit: Fit) -> None:
     for name, factor in fit.efficiencies.items():
         text = set_value(text, name, "efficiency", factor)
     path.write_text(text.lstrip("\n"), "utf-8")
+    rates = [f"{label},{rate:.4g}" for label, rate in median_rates(points.cases).items()]
+    lines = "\n".join(["label,rate", *rates])
+    (DATA / "constant_rate.csv").write_text(lines + "\n", "utf-8")
 
 
 def write_errors(points: Points, errors: NDArray[np.float64]) -> None:
@@ -81,7 +74,7 @@ def write_errors(points: Points, errors: NDArray[np.float64]) -> None:
 
 
 def main() -> None:
-    points, fit = fitted_points(Path(sys.argv[1]))
+    points, fit = fit_to([case for case in read_cases(Path(sys.argv[1]))[0] if not case.held_out])
     write(points, fit)
     inside = np.abs(seconds(points, fit) / points.measured_s - 1)
     print(f"in sample: median {np.median(inside):.1%}, mean {inside.mean():.1%}")

@@ -28,6 +28,10 @@ def command(
     traces: Annotated[
         Path | None, typer.Option(help="Keep recordings here, and time those kept again.")
     ] = None,
+    leave_out: Annotated[
+        bool,
+        typer.Option(help="Training runs by constants fitted without their source; minutes."),
+    ] = False,
     markdown: Annotated[bool, typer.Option(help="Print a document.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -37,6 +41,7 @@ def command(
     from rainshadow.report.validation import as_dictionary, as_markdown, as_text
     from rainshadow.validation.checkouts import Checkouts
     from rainshadow.validation.judge import beating_bounds, judge, judge_pools
+    from rainshadow.validation.leave_out import validate_left_out
     from rainshadow.validation.points import read_points
     from rainshadow.validation.validate import validate
 
@@ -49,7 +54,10 @@ def command(
     ]
     if traces is not None:
         traces.mkdir(parents=True, exist_ok=True)
-    outcomes = validate(chosen, Checkouts.of(checkout or []), traces=traces, tell=_tell)
+    if leave_out:
+        outcomes = validate_left_out(chosen)
+    else:
+        outcomes = validate(chosen, Checkouts.of(checkout or []), traces=traces, tell=_tell)
     verdicts, pools = judge(outcomes), judge_pools(outcomes)
     if as_json:
         print(json.dumps(as_dictionary(outcomes, verdicts, pools), indent=2))

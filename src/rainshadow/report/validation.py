@@ -22,7 +22,7 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "count": format_count,
 }
 _HOLDS = {True: "yes", False: "NO", None: "-"}
-_RULES = {"each": "each", "median": "median", "upper": "bound", "report": "none"}
+_RULES = {"upper": "bound"}
 
 
 def _figure(value: float | None, dimension: str, unit: str) -> str:
@@ -54,9 +54,49 @@ def _reasons(outcomes: Sequence[Outcome]) -> list[tuple[str, int, str]]:
 
 
 def _limit(verdict: Verdict) -> str:
-    if verdict.target.rule == "report":
+    rule = verdict.target.rule
+    if rule == "report":
         return "none"
-    return f"{_RULES[verdict.target.rule]} {100 * verdict.target.limit:.0f} %"
+    if rule == "baseline":
+        return rule
+    return f"{_RULES.get(rule, rule)} {100 * verdict.target.limit:.0f} %"
+
+
+def _percent(size: float | None) -> str:
+    return "-" if size is None else f"{100 * size:.1f} %"
+
+
+#: Columns of the groups' table and their width in text.
+_COLUMNS = {
+    "group": -46, "points": 6, "median": 8, "mean": 8, "P90": 8, "bias": 8, "worst": 9,
+    "rank": 6, "baseline": 8, "target": 12, "holds": 5,
+}  # fmt: skip
+
+
+def _cells(verdict: Verdict) -> list[str]:
+    """A row of the groups' table. mean: of the errors' sizes, as for the baseline; bias: signed."""
+    return [
+        verdict.target.group,
+        str(verdict.num_points),
+        _percent(verdict.median_error),
+        _percent(verdict.mean_size),
+        _percent(verdict.p90),
+        _signed(verdict.mean_error),
+        _signed(verdict.worst_error),
+        "-" if verdict.rank is None else f"{verdict.rank:.3f}",
+        _percent(verdict.baseline_size),
+        _limit(verdict),
+        _HOLDS[verdict.holds],
+    ]
+
+
+def _line(cells: Sequence[str]) -> str:
+    widths = _COLUMNS.values()
+    padded = [
+        cell.ljust(-width) if width < 0 else cell.rjust(width)
+        for cell, width in zip(cells, widths, strict=True)
+    ]
+    return " ".join(padded)
 
 
 def _pool_line(verdict: PoolVerdict) -> str:
@@ -95,18 +135,8 @@ def as_text(
                 f"{_signed(outcome.error):>10}"
             )
     lines.append("")
-    lines.append(
-        f"{'group':<46} {'points':>6} {'median':>8} {'mean':>8} {'worst':>9} {'rank':>6}  "
-        f"{'target':<12} holds"
-    )
-    for verdict in verdicts:
-        rank = "-" if verdict.rank is None else f"{verdict.rank:.3f}"
-        lines.append(
-            f"{verdict.target.group:<46} {verdict.num_points:>6} "
-            f"{100 * verdict.median_error:>6.1f} % {_signed(verdict.mean_error):>8} "
-            f"{_signed(verdict.worst_error):>9} {rank:>6}  {_limit(verdict):<12} "
-            f"{_HOLDS[verdict.holds]}"
-        )
+    lines.append(_line(list(_COLUMNS)))
+    lines += [_line(_cells(verdict)) for verdict in verdicts]
     lines += [_pool_line(verdict) for verdict in pools]
     lines.append(_bounds_line(outcomes))
     reasons = _reasons(outcomes)
@@ -136,18 +166,11 @@ def as_markdown(
         f"Of {len(outcomes)} published figures {run} are computed again below, and the last table",
         "says why the others are not. An error is predicted over published, less one.",
         "",
-        "| group | points | median error | mean error | worst | rank | target | holds |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(_COLUMNS)} |",
+        "|---" * len(_COLUMNS) + "|",
+        *(f"| {' | '.join(_cells(verdict))} |" for verdict in verdicts),
+        "",
     ]
-    for verdict in verdicts:
-        rank = "-" if verdict.rank is None else f"{verdict.rank:.3f}"
-        lines.append(
-            f"| {verdict.target.group} | {verdict.num_points} "
-            f"| {100 * verdict.median_error:.1f} % | {_signed(verdict.mean_error)} "
-            f"| {_signed(verdict.worst_error)} | {rank} | {_limit(verdict)} "
-            f"| {_HOLDS[verdict.holds]} |"
-        )
-    lines.append("")
     lines += [f"- {line}" for line in (*map(_pool_line, pools), _bounds_line(outcomes))]
     remarks = [(v.target.group, v.target.remark) for v in verdicts if v.target.remark]
     if remarks:
@@ -163,7 +186,8 @@ def as_markdown(
                 _figure(value, point.dimension, point["unit"])
                 for value in (outcome.predicted, point.value)
             ]
-            what = f"{point['shapes'] or point['kernel']}; {point.metric}".replace("|", "/")
+            what = point["shapes"] or point["kernel"] or f"{point['model']} on {point['system']}"
+            what = f"{what}; {point.metric}".replace("|", "/")
             lines.append(
                 f"| {point.id} | {what} | {figures[0]} | {figures[1]} | {_signed(outcome.error)} |"
             )
@@ -205,6 +229,7 @@ def as_dictionary(
                 "error": outcome.error,
                 "duration_s": outcome.duration_s,
                 "bound_s": outcome.bound_s,
+                "baseline": outcome.baseline,
                 "not_run": outcome.why or None,
                 "source": outcome.point["source"],
             }
@@ -217,9 +242,12 @@ def as_dictionary(
                 "limit": verdict.target.limit,
                 "num_points": verdict.num_points,
                 "median_error": verdict.median_error,
+                "mean_size": verdict.mean_size,
+                "p90": verdict.p90,
                 "mean_error": verdict.mean_error,
                 "worst_error": verdict.worst_error,
                 "rank_correlation": verdict.rank,
+                "baseline_mean_size": verdict.baseline_size,
                 "holds": verdict.holds,
             }
             for verdict in verdicts

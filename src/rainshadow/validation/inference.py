@@ -43,6 +43,8 @@ _RATES = (
     "output_tokens_per_s_per_chip",
     "total_throughput_tokens_per_s",
 )
+#: Metric -> whether it is a time.
+METRICS = {name: name in _TIMES for name in (*_TIMES, *_RATES)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +85,14 @@ def read_points(path: Path) -> list[ServingPoint]:
         missing = _COLUMNS - set(reader.fieldnames or ())
         if missing:
             raise InputError(f"{path}: no column {', '.join(sorted(missing))}")
-        return [_point(row, f"{path}: {row['id']}") for row in reader]
+        return [point_of(row, f"{path}: {row['id']}") for row in reader]
 
 
-def _point(row: Mapping[str, str], where: str) -> ServingPoint:
+def point_of(row: Mapping[str, str], where: str) -> ServingPoint:
+    """One row. where: what an error names.
+
+    Errors: `InputError` as `read_points`; `UnknownNameError` for a model that is not described.
+    """
     metric, chip = row["metric"], row["chip"]
     if chip not in _SYSTEMS:
         raise InputError(f"{where}: chip {chip!r}", allowed=", ".join(_SYSTEMS))

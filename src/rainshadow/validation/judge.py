@@ -11,21 +11,28 @@ from rainshadow.validation.validate import Outcome
 
 #: Fewer pairs have no rank correlation worth printing.
 _SUFFICIENT = 3
+#: Fewer points say nothing about a baseline.
+_LEAST_FOR_BASELINE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """How a group did. Errors are fractions; rank: Spearman's correlation, None for few points.
 
-    holds: whether the target is met; None where there is none.
+    median_error, mean_size, p90: of the errors' sizes.  mean_error: signed.  baseline_size: mean
+    size of the baseline's errors, where it covers the group.  holds: whether the target is met;
+    None where there is none.
     """
 
     target: Target
     num_points: int
     median_error: float
+    mean_size: float
+    p90: float
     worst_error: float
     mean_error: float
     rank: float | None
+    baseline_size: float | None
     holds: bool | None
 
 
@@ -42,11 +49,13 @@ class PoolVerdict:
 
 def judge(outcomes: Sequence[Outcome]) -> list[Verdict]:
     """A verdict for each group, in order of first point."""
-    groups: dict[str, list[Outcome]] = {}
+    groups: dict[str, tuple[Target, list[Outcome]]] = {}
     for outcome in outcomes:
-        if outcome.target is not None and outcome.error is not None:
-            groups.setdefault(outcome.target.group, []).append(outcome)
-    return [_verdict(members) for members in groups.values()]
+        if outcome.target is None or outcome.error is None:
+            continue
+        for target in (outcome.target, *outcome.target.also):
+            groups.setdefault(target.group, (target, []))[1].append(outcome)
+    return [_verdict(target, members) for target, members in groups.values()]
 
 
 def judge_pools(outcomes: Sequence[Outcome]) -> list[PoolVerdict]:
@@ -77,28 +86,53 @@ def _rank_of(members: Sequence[Outcome]) -> float | None:
     )
 
 
-def _verdict(members: Sequence[Outcome]) -> Verdict:
+def _verdict(target: Target, members: Sequence[Outcome]) -> Verdict:
     errors = [outcome.error for outcome in members if outcome.error is not None]
     sizes = [abs(error) for error in errors]
-    target = members[0].target
-    assert target is not None, "groups are of judged outcomes"
+    simple = _baseline_size(members)
     return Verdict(
         target=target,
         num_points=len(members),
         median_error=median(sizes),
+        mean_size=sum(sizes) / len(sizes),
+        p90=quantile(sizes, 0.9),
         worst_error=max(errors, key=abs),
         mean_error=sum(errors) / len(errors),
         rank=_rank_of(members),
-        holds=_holds(target, errors),
+        baseline_size=simple,
+        holds=_holds(target, errors, simple),
     )
 
 
-def _holds(target: Target, errors: Sequence[float]) -> bool | None:
+def _baseline_size(members: Sequence[Outcome]) -> float | None:
+    """Mean size of the baseline's errors, if it has one for every member."""
+    errors = [member.baseline_error for member in members]
+    sizes = [abs(error) for error in errors if error is not None]
+    return sum(sizes) / len(sizes) if len(sizes) == len(errors) else None
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    """Between the sorted values on either side of `part`, as NumPy does by default."""
+    ordered = sorted(values)
+    place = part * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+
+def _holds(target: Target, errors: Sequence[float], simple: float | None) -> bool | None:
+    sizes = [abs(error) for error in errors]
     match target.rule:
         case "each":
-            return all(abs(error) <= target.limit for error in errors)
+            return max(sizes) <= target.limit
         case "median":
-            return median(abs(error) for error in errors) <= target.limit
+            return median(sizes) <= target.limit
+        case "mean":
+            return sum(sizes) / len(sizes) <= target.limit
+        case "p90":
+            return quantile(sizes, 0.9) <= target.limit
+        case "baseline" if simple is not None and len(sizes) >= _LEAST_FOR_BASELINE:
+            return sum(sizes) / len(sizes) <= simple
         case "upper":
             return all(-target.limit <= error <= 0 for error in errors)
     return None

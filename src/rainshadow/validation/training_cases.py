@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from rainshadow.cluster.model import TransformerModel
 from rainshadow.cluster.model_files import load_model
 from rainshadow.cluster.sizing import sized
 from rainshadow.cluster.software import Software, load_software
-from rainshadow.errors import InputError, RainshadowError
+from rainshadow.errors import InputError, RainshadowError, UnknownNameError
 from rainshadow.machine import System, load_system
 
 #: Chip of a row -> system.
@@ -51,6 +52,17 @@ _SYSTEMS = {
     "Trainium1": "trn1_32xlarge",
 }
 _THROUGHPUT = ("samples_per_s", "sequences_per_s")
+#: Metrics that say how long a step took -> whether they are rates.
+METRICS = {
+    "step_time_s": False,
+    "layer_fwd_bwd_ms": False,
+    "samples_per_s": True,
+    "sequences_per_s": True,
+    "tokens_per_s_per_chip": True,
+    "tokens_per_s_total": True,
+    "tflops_per_chip": True,
+    "time_to_train_min": False,
+}
 #: Where MaxText and others leave out sequence and batch per chip: from their configuration files.
 _MAXTEXT_BATCH = {"MaxText-16B": 6, "MaxText-22B": 13, "MaxText-32B": 6, "MaxText-64B": 4}
 _MAXTEXT_BATCH |= {"MaxText-512B": 2, "MaxText-128B": 1, "MaxText-52B": 12, "MaxText-256B": 2}
@@ -79,6 +91,7 @@ class Case:
     software: Software
     measured_s: float
     metric: str
+    value: float
     one_layer: bool
     held_out: bool
 
@@ -129,11 +142,26 @@ def read_cases(path: Path) -> tuple[list[Case], list[LeftOut]]:
 
 
 def case_of(row: Mapping[str, str]) -> Case:
-    """One row.
+    """One row; columns it has not count as empty.
 
-    Errors: `InputError` saying why it cannot be scored; `UnknownNameError` for a model that is
-    not described.
+    Errors: `InputError` saying why it cannot be scored.
     """
+    filled = defaultdict(str, {key: text or "" for key, text in row.items() if key})
+    try:
+        return _case(filled)
+    except ValueError as error:
+        raise InputError(
+            f"{filled['id']}: {error}", allowed="numbers in the number columns"
+        ) from None
+    except UnknownNameError as error:
+        raise InputError(
+            f"{error.what}: describe it in data/models, or name a TOML or config.json"
+        ) from None
+
+
+def _case(row: Mapping[str, str]) -> Case:
+    if float(row["value"]) <= 0:
+        raise InputError(f"value {row['value']}", allowed="more than 0")
     if row["metric"] == "time_to_train_min":
         raise InputError("time to train only: steps and their number are not stated")
     if row["chip"] not in _SYSTEMS:
@@ -160,8 +188,9 @@ def case_of(row: Mapping[str, str]) -> Case:
         software=load_software(_software(row)),
         measured_s=_measured_s(row, chips, model, workload),
         metric=row["metric"],
+        value=float(row["value"]),
         one_layer=row["metric"] == "layer_fwd_bwd_ms",
-        held_out=row.get("split", "open") != "open",
+        held_out=row["split"] != "open",
     )
 
 
@@ -196,6 +225,11 @@ def _workload(row: Mapping[str, str], chips: int) -> Workload:
     if not batch and tokens:
         batch = int(tokens[1]) // sequence
     if not batch and maxtext:
+        if row["model"] not in _MAXTEXT_BATCH:
+            raise InputError(
+                f"no batch of {row['model']} is known",
+                fix="fill global_batch, or add it to _MAXTEXT_BATCH from MaxText's configuration",
+            )
         batch = _MAXTEXT_BATCH[row["model"]] * chips
     if not batch and row["model"] == "Llama-2-7B":
         sequence, batch = 4096, 4 * chips
@@ -221,6 +255,12 @@ def _measured_s(
     if metric == "tflops_per_chip":
         return _reported_flops(row, model, workload) / (value * 1e12 * chips)
     return value
+
+
+def in_metric(case: Case, seconds: float) -> float:
+    """A prediction in the unit of the case's figure."""
+    ratio = seconds / case.measured_s
+    return case.value / ratio if METRICS[case.metric] else case.value * ratio
 
 
 def _reported_flops(row: Mapping[str, str], model: TransformerModel, workload: Workload) -> float:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rainshadow.cluster.layout import Layout, Workload
 from rainshadow.cluster.predict import training_links
-from rainshadow.cluster.rates import Calibration, Rates, rates_of
+from rainshadow.cluster.rates import Calibration, Rates, calibration, rates_of
 from rainshadow.cluster.training import StepTimes, StepWork, step_seconds, step_work
 from rainshadow.sources import Ledger, Picker
 from rainshadow.validation.training_cases import Case
@@ -106,6 +106,13 @@ def predicted(points: Points, rates: Rates) -> NDArray[np.float64]:
     return np.where(
         [case.one_layer for case in points.cases], _layer_s(times), np.asarray(times.total)
     )
+
+
+def case_seconds(case: Case) -> float:
+    """Seconds of one case by the shipped constants."""
+    points = points_of([case], calibration())
+    rates = rates_table([case], calibration(), [case.software.efficiency])
+    return float(predicted(points, rates)[0])
 
 
 def _layer_s(times: StepTimes) -> Any:

@@ -24,6 +24,7 @@ class Outcome:
     """A point and what became of it. predicted: None where `why` says why it could not be run.
 
     duration_s, bound_s: of the run it was read from, and of that run's work at peak rates.
+    baseline: what a simple rule gives, where the family has one to be compared with.
     """
 
     point: Point
@@ -33,14 +34,25 @@ class Outcome:
     why: str = ""
     duration_s: float = 0.0
     bound_s: float = 0.0
+    baseline: float | None = None
 
     @property
     def error(self) -> float | None:
-        """(predicted - published) / published."""
+        """(predicted - published) / published, of a rate's inverse where that is the target's."""
+        return self._relative(self.predicted)
+
+    @property
+    def baseline_error(self) -> float | None:
+        """The same of the baseline."""
+        return self._relative(self.baseline)
+
+    def _relative(self, figure: float | None) -> float | None:
         published = self.point.value
-        if self.predicted is None or not published:
+        if not figure or not published:
             return None
-        return self.predicted / published - 1
+        if self.target is not None and self.target.of_rate:
+            return published / figure - 1
+        return figure / published - 1
 
 
 @cache
@@ -106,6 +118,7 @@ def _run(
                 predicted,
                 duration_s=measured.duration_s,
                 bound_s=measured.bound_s,
+                baseline=family.baseline(point) if hasattr(family, "baseline") else None,
             ),
         )
 
