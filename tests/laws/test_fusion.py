@@ -17,8 +17,9 @@ from rainshadow.compiler.session import Session, SessionOptions  # noqa: E402
 # Before any backward pass: autograd asks once how many kinds of device there are.
 register_device()
 
-#: Steps of a program: value, other value, [rows, columns] kept. All are continuous: after two layer
-#: norms x and y differ by rounding alone, and a step that jumps at x = y would compare that.
+#: Steps of a program: value, other value, [rows, columns] kept. All are continuous and so are
+#: their gradients: after two layer norms x and y differ by rounding alone, and a step that jumps,
+#: or bends, at x = y would compare that.
 STEPS: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda x, y: x + y,
     "multiply": lambda x, y: x * y,
@@ -26,8 +27,8 @@ STEPS: dict[str, Callable[[Any, Any], Any]] = {
     "tanh": lambda x, y: torch.tanh(x),
     "sigmoid": lambda x, y: torch.sigmoid(x),
     "gelu": lambda x, y: torch.nn.functional.gelu(x),
-    "maximum": lambda x, y: torch.maximum(x, y),
-    "where": lambda x, y: torch.where(x > y, x, 2 * y - x),
+    "maximum": lambda x, y: y + torch.tanh(torch.maximum(x, y) - y).square(),
+    "where": lambda x, y: torch.where(x > y, x, y + torch.tanh(x - y)),
     "less the mean": lambda x, y: x - x.mean(-1, keepdim=True),
     "softmax": lambda x, y: torch.softmax(x, -1),
     "layer norm": lambda x, y: torch.nn.functional.layer_norm(x, x.shape[-1:]),
