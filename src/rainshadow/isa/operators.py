@@ -79,12 +79,14 @@ def _compare(function: Callable[..., Any]) -> Callable[..., Array]:
 
 def _first(a: Any, b: Any, out: Array | None = None) -> Array:
     if out is None:
-        return np.asarray(a)
+        return np.broadcast_to(a, np.broadcast_shapes(np.shape(a), np.shape(b)))
     out[...] = a
     return out
 
 
 def _rsqrt(x: Any, b: Any = None, out: Array | None = None) -> Array:
+    if out is None:
+        x = _first(x, b)  # reversed, x is the number beside the tensor b
     return np.divide(np.float32(1), np.sqrt(x), out=out)
 
 

@@ -48,6 +48,8 @@ class TensorCopyPredicated(Instruction):
                     f"{self.opcode}: src is {self.src.dtype}, dst {self.dst.dtype}",
                     allowed="equal dtypes",
                 )
+        else:
+            rules.require_representable(self.opcode, "src", self.src, self.dst)
         rules.require_on_chip(self.opcode, **operands)
         rules.require_same_partitions(self.opcode, **operands)
         rules.require_same_elements(self.opcode, **operands)

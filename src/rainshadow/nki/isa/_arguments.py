@@ -114,7 +114,7 @@ def _is_pair(value: Any) -> bool:
     return isinstance(value, Sequence) and len(value) == 2 and all(is_whole(n) for n in value)
 
 
-_FLAG = (lambda value: isinstance(value, bool | int | np.bool_)), "True or False"
+_FLAG = (lambda value: isinstance(value, int | np.bool_) and value in (0, 1)), "True or False"
 _NUMBER = is_number, "a number"
 _NUMBER_OR_TENSOR = (
     (lambda value: is_number(value) or is_tensor(value)),
@@ -157,6 +157,11 @@ _KINDS: dict[str, Kind] = {
         "an axis, or a tuple of axes",
     ),
     "axes": (_all(is_whole), "a tuple of axes"),
+    **dict.fromkeys(
+        ("tile_position", "tile_size"), (_all(is_whole), "(rows, columns) of the tile, or nothing")
+    ),
+    **dict.fromkeys(("pipe_id", "priority"), _WHOLE),
+    "cores": (_all(is_whole), "a list of core numbers"),
 }
 
 _BY_ANNOTATION: dict[str, Kind] = {
