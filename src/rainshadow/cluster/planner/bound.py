@@ -67,8 +67,10 @@ def _bounds(
     rates = dataclasses.replace(machine.rates, tax=0.0)
     times = np.asarray(step_seconds(work, rates, fast, space.workload).total)
     shape = (len(families), len(columns), *(1 for _ in _AXES))
-    # ZeRO-3 and pipelines do not go together; without it the leanest is ZeRO-2.
-    usable = (np.asarray(fast.zero) < 3) | (np.asarray(fast.pipeline_parallel) == 1)
+    # A family's own stages of ZeRO: none with one replica, no ZeRO-3 with a pipeline.
+    stages = [{stage for stage, _ in space.zero_choices(family)} for family in families]
+    kept = [[stage in own for stage in np.ravel(fast.zero)] for own in stages]
+    usable = np.reshape(kept, (len(families), 1, -1, *(1 for _ in _AXES[1:])))
     good = fits(memory, space.system) & allowed.reshape(shape) & usable
     return np.where(good, times, np.inf).reshape(len(families), -1).min(axis=1)
 
@@ -76,7 +78,9 @@ def _bounds(
 def _ideal(space: Space, families: Sequence[Family], sizes: Sequence[int]) -> Layout:
     """The idealised members: families x micro-batches x the choices that change compute."""
     allowed = space.choices
-    zero = sorted({max(allowed.zero), *(stage for stage in allowed.zero if stage <= 2)})[-2:]
+    # More ZeRO is leaner, so the last that a pipeline can have stands for those before it.
+    with_pipeline = max((stage for stage in allowed.zero if stage < 3), default=0)
+    zero = sorted({0, with_pipeline, max(allowed.zero)})
     values: dict[str, Sequence[Any]] = {
         "zero": zero,
         "sequence_parallel": tuple(allowed.sequence_parallel),
