@@ -141,10 +141,13 @@ def test_no_single_matmul_beats_the_peak_and_float32_takes_four_passes(name, k, 
 def test_an_engine_does_one_thing_at_a_time(name, steps, dtype):
     timeline = time_trace(trace_of(steps, dtype, name), load_chip(name), PLAIN)
     dma = np.array([track.startswith("dma") for track in timeline.tracks])
-    # The DMA engines are shared by all queues, so all DMA rows are of one resource.
-    resource = np.where(dma[timeline.track], -1, timeline.track.astype(int))
-    for number in np.unique(resource):
-        rows = np.flatnonzero(resource == number)
+    # The busy time of a DMA is its share of the DMA engines, of which several may run at once.
+    rows = np.flatnonzero(dma[timeline.track])
+    if len(rows):
+        span = timeline.end_ps[rows].max() - timeline.start_ps[rows].min()
+        assert timeline.busy_ps[rows].sum() <= span
+    for number in np.unique(timeline.track[~dma[timeline.track]]):
+        rows = np.flatnonzero(timeline.track == number)
         order = rows[np.argsort(timeline.start_ps[rows], kind="stable")]
         free = timeline.start_ps[order] + timeline.busy_ps[order]
         assert (timeline.start_ps[order][1:] >= free[:-1]).all()
@@ -153,7 +156,9 @@ def test_an_engine_does_one_thing_at_a_time(name, steps, dtype):
 @given(STEPS, DTYPES)
 def test_an_engine_runs_its_rows_in_program_order_and_every_row_takes_time(steps, dtype):
     timeline = time_trace(trace_of(steps, dtype), load_chip("trainium2"), PLAIN)
-    for number in range(len(timeline.tracks)):
+    for number, track in enumerate(timeline.tracks):
+        if track.startswith("dma"):
+            continue  # a queue issues in order; the engines of a later DMA may be free earlier
         assert (np.diff(timeline.start_ps[timeline.track == number]) >= 0).all()
     assert (timeline.start_ps >= 0).all() and (timeline.wait_ps >= 0).all()
     assert (timeline.busy_ps > 0).all()
@@ -210,9 +215,9 @@ def test_a_copy_from_hbm_to_hbm_moves_every_byte_twice_through_its_bandwidth(wid
     """128 rows: enough bytes for the bandwidth, not the latency, to decide."""
     steps = [("across", width, 0)] * 60
     trace, chip = trace_of(steps, "float32"), load_chip("trainium2")
-    occupied_s = int(time_trace(trace, chip, PLAIN).busy_ps.sum()) * PS
+    duration_s = time_trace(trace, chip, PLAIN).duration_ps * PS
     share = chip.hbm.bandwidth.value / chip.core.count.value
-    assert occupied_s * share >= 60 * 2 * 128 * width * 4 * (1 - 1e-6)
+    assert duration_s * share >= 60 * 2 * 128 * width * 4 * (1 - 1e-6)
 
 
 SLICES = st.tuples(st.integers(0, 11), st.integers(1, 12), st.integers(1, 4))

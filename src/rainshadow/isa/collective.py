@@ -224,7 +224,7 @@ def collective_work(
     ranks = int(signature.params["group_size"])
     lnc = int(signature.params["lnc"])
     if ranks < 2:
-        return Work(hbm_s(chip, signature))
+        return Work(0.0, hbm_s=hbm_s(chip, signature))
     links = core_of(chip).links
     size = max(kind.total_bytes for kind in signature.operands.values())
     if size <= links.mesh_largest.value:
@@ -234,7 +234,8 @@ def collective_work(
     else:
         steps = math.ceil(ranks / 2)
     transfer_s = passes * received_bytes / (links.bandwidth.value * lnc)
-    return Work(max(transfer_s, hbm_s(chip, signature)), passes * steps * links.hop_latency.value)
+    latency_s = passes * steps * links.hop_latency.value
+    return Work(transfer_s, latency_s, hbm_s=hbm_s(chip, signature))
 
 
 def total_bytes(signature: Signature, operand: str) -> int:

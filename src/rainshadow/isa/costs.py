@@ -6,10 +6,17 @@ version that prints costs; every constant comes from the machine data.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rainshadow.isa.instruction import OperandKind, Signature, Work
 from rainshadow.machine import Chip, NeuronCore
+from rainshadow.machine.chip import TensorEngine
 
+#: Four row groups times four column groups of TensorE.
+_ALL_CELLS = (1 << 16) - 1
 _HALF_WIDTH = ("bfloat16", "float16")
+_EIGHT_BITS = ("float8_e4m3", "float8_e4m3fn", "float8_e5m2")
 
 
 def core_of(chip: Chip) -> NeuronCore:
@@ -19,11 +26,14 @@ def core_of(chip: Chip) -> NeuronCore:
 
 
 def vector_work(chip: Chip, cycles: float) -> Work:
-    """VectorE busy for max(minimum initiation interval, cycles)."""
+    """VectorE busy for its operands' set-up and `cycles`, at least its initiation interval.
+
+    An instruction that reads the result waits for the rest of the static overhead.
+    """
     vector = core_of(chip).vector
-    clock = vector.clock.value
-    busy = max(vector.min_initiation_cycles.value, cycles) / clock
-    return Work(busy, vector.fixed_latency_cycles.value / clock)
+    clock, setup = vector.clock.value, vector.access_setup_cycles.value
+    busy = max(vector.min_initiation_cycles.value, setup + cycles)
+    return Work(busy / clock, (vector.dependent_overhead_cycles.value - setup) / clock)
 
 
 def scalar_work(chip: Chip, cycles: float, table: str = "") -> Work:
@@ -61,10 +71,36 @@ def engine_work(signature: Signature, chip: Chip, cycles: float, table: str = ""
             return vector_work(chip, cycles)
 
 
-def tensor_work(chip: Chip, cycles: float) -> Work:
-    """TensorE busy for `cycles` of its clock."""
+def tensor_work(
+    chip: Chip, cycles: float, stationary_cycles: float, params: Mapping[str, Any] | None = None
+) -> Work:
+    """TensorE busy for `cycles` of its clock; loading the stationary operand takes a part of what
+    streaming as many columns would. params: of a matmul that may use a tile of the array; tiles
+    that share no cell run at the same time.
+    """
     tensor = core_of(chip).tensor
-    return Work(cycles / tensor.clock.value, tensor.fixed_latency.value)
+    load = stationary_cycles / tensor.load_stationary_speedup.value
+    clock = tensor.clock.value
+    cells = _cells(tensor, params or {})
+    return Work(
+        cycles / clock,
+        tensor.fixed_latency.value,
+        preload_s=load / clock,
+        cells=cells,
+        interval_s=tensor.min_initiation_cycles.value / clock if cells else 0.0,
+    )
+
+
+def _cells(tensor: TensorEngine, params: Mapping[str, Any]) -> int:
+    """The cells of `Work` under the array's tile that the matmul names, 0 for the whole array."""
+    position, size = params.get("tile_position"), params.get("tile_size")
+    if not position or not size:
+        return 0
+    cell_rows, cell_columns = int(tensor.rows.value) // 4, int(tensor.columns.value) // 4
+    rows = range(position[0] // cell_rows, -(-(position[0] + size[0]) // cell_rows))
+    columns = range(position[1] // cell_columns, -(-(position[1] + size[1]) // cell_columns))
+    cells = sum(1 << (4 * row + column) for row in rows for column in columns)
+    return 0 if cells == _ALL_CELLS else cells
 
 
 def is_half_width(*kinds: OperandKind | None) -> bool:
@@ -81,12 +117,15 @@ def copy_rate(signature: Signature, chip: Chip, source: OperandKind) -> float:
     """VectorE's elements per cycle and partition for copies and tensor_scalar.
 
     NeuronCore-v3 guide, performance mode: the 4x factor needs bf16/fp16, both operands in SBUF
-    and contiguous; the 2x factor bf16/fp16 otherwise. 1 without the mode.
+    and contiguous; the 2x factor bf16/fp16 otherwise. 1 without the mode. Writing fp8 has the 2x
+    factor in the published profile of rmsnorm_quant: 9.0 us for 16,384 elements.
     """
     vector = core_of(chip).vector
     dst = signature.dst
-    if signature.engine != "vector" or not is_half_width(source, dst):
+    if signature.engine != "vector" or not is_half_width(source):
         return 1.0
+    if not is_half_width(dst):
+        return vector.perf_mode_factor_2x.value if dst.dtype in _EIGHT_BITS else 1.0
     if in_psum(source, dst) or not (source.unit_stride and dst.unit_stride):
         return vector.perf_mode_factor_2x.value
     return vector.perf_mode_factor_4x.value
@@ -103,23 +142,38 @@ def dma_work(
 ) -> Work:
     """A DMA of descriptors ("rows") over the 16 engines of a core.
 
-    Each row costs a fixed overhead and its bytes at the streaming rate of one engine; rows are
-    dealt to the engines in turn, and all of them together cannot beat the sustained rate of the
-    engines, nor HBM the core's share of its bandwidth: a copy within HBM reads and writes it.
-    num_transfers: how many of the size the engines move. Published measurements behind the
-    constants: see the `core.dma` section of the machine data.
+    An engine moves the rows of eight neighbouring partitions of SBUF, so a tile of few partitions
+    is moved by few engines; bytes between tensors of HBM are dealt to all. A row is what lies
+    contiguous in HBM, and costs a fixed overhead and its bytes at the streaming rate of one
+    engine; all DMAs together share the core's part of the HBM bandwidth. num_transfers: how many
+    of the size are moved.
+    Published measurements behind the constants: see the `core.dma` section of the machine data.
     """
-    dma = core_of(chip).dma
+    core = core_of(chip)
+    dma = core.dma
     engines = int(dma.engines.value)
     kinds = list(signature.operands.values())
     moved = max(kind.total_bytes for kind in kinds)
-    run = max(1, min(kind.run_bytes for kind in kinds))
-    rows = -(-moved // run)
-    row_s = dma.row_overhead.value + run / (dma.row_stream_bandwidth.value * efficiency)
-    sustained = engines * dma.bandwidth_per_engine.value * efficiency
-    transfers = num_transfers * max(rows * row_s / engines, moved / sustained)
-    occupancy = max(transfers, hbm_s(chip, signature))
-    alone = -(-rows // engines) * row_s
+    first, used = 0, engines
+    tile = next((kind for kind in kinds if kind.space == "sbuf"), None)
+    if tile is not None:
+        lanes = int(core.partitions.value) // engines
+        first = tile.start // lanes
+        used = min(engines, -(-(tile.start + tile.partitions) // lanes)) - first
+        moved_each = moved * min(lanes, tile.partitions) / tile.partitions
+    else:
+        moved_each = moved / used
+    in_hbm = [kind.run_bytes for kind in kinds if kind.space == "hbm"]
+    run = min(in_hbm or [kind.run_bytes for kind in kinds])
+    rows = moved_each / max(1, min(run, moved_each))
+    stream = dma.row_stream_bandwidth.value * efficiency
+    busy = rows * dma.row_overhead.value + moved_each / stream
     hardware = signature.params.get("trigger") in ("sync", "scalar")
     issue = dma.hardware_descriptor_issue if hardware else dma.software_descriptor_issue
-    return Work(occupancy, max(0.0, alone - occupancy / num_transfers), issue.value)
+    return Work(
+        num_transfers * busy,
+        issue_s=issue.value,
+        first_engine=first,
+        num_engines=used,
+        hbm_s=hbm_s(chip, signature),
+    )

@@ -96,15 +96,27 @@ class Signature:
 class Work:
     """What an instruction costs its engine on one chip.
 
-    occupancy_s: how long the engine can start nothing else.  latency_s: how much longer until
-    the result can be read.  issue_s: for DMA, how long the triggering engine's descriptor
-    generator is busy.  table: activation table that must be loaded ("" for none).
+    occupancy_s: how long the engine, or each of the DMA engines it runs on, can start nothing
+    else.  latency_s: how much longer until the result can be read.  table: activation table that
+    must be loaded ("" for none).  preload_s: what the engine does before, while the previous
+    instruction runs if there is one (TensorE loads the stationary operand).  cells: of TensorE's
+    16 parts, bit 4 * row + column, those that it uses; 0 for all.  interval_s: until one on other
+    cells can start.
+    For DMA: issue_s: how long the triggering engine's descriptor generator is busy.  first_engine,
+    num_engines: the DMA engines that move it, 0 for all.  hbm_s: its bytes of HBM at the core's
+    share of the bandwidth.
     """
 
     occupancy_s: float
     latency_s: float = 0.0
     issue_s: float = 0.0
     table: str = ""
+    preload_s: float = 0.0
+    cells: int = 0
+    interval_s: float = 0.0
+    first_engine: int = 0
+    num_engines: int = 0
+    hbm_s: float = 0.0
 
 
 class Instruction:

@@ -47,13 +47,16 @@ class TensorEngine:
 class VectorEngine:
     """One element per partition and cycle, times a performance-mode factor.
 
+    access_setup_cycles: before the first element.  dependent_overhead_cycles: beyond the elements,
+    from an instruction's start to that of one that reads its result.
     quad_rate: elements per cycle of exponential, quantize_mx and rand2.
     unpublished_element_cycles: per element, of instructions whose cost AWS does not publish.
     """
 
     clock: Figure = quantity("Hz")
     min_initiation_cycles: Figure = quantity("count")
-    fixed_latency_cycles: Figure = quantity("count")
+    access_setup_cycles: Figure = quantity("count")
+    dependent_overhead_cycles: Figure = quantity("count")
     perf_mode_factor_2x: Figure = quantity("count")
     perf_mode_factor_4x: Figure = quantity("count")
     quad_rate: Figure = quantity("count")
@@ -92,13 +95,14 @@ class SyncEngine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DmaEngines:
-    """The DMA engines of one core."""
+    """The DMA engines of one core; engine_stagger: from one engine's start to the next one's."""
 
     engines: Figure = quantity("count")
     bandwidth_per_engine: Figure = quantity("B/s")
     row_overhead: Figure = quantity("s")
     row_stream_bandwidth: Figure = quantity("B/s")
     trigger_latency: Figure = quantity("s")
+    engine_stagger: Figure = quantity("s")
     completion_latency: Figure = quantity("s")
     software_descriptor_issue: Figure = quantity("s")
     hardware_descriptor_issue: Figure = quantity("s")

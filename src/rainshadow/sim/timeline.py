@@ -23,6 +23,7 @@ CAUSES = (
     "data from sync",
     "buffer still in use",
     "dma engines busy",
+    "dma being issued",
 )
 
 

@@ -4,10 +4,12 @@ A pure function: the same Trace on another chip needs no execution. What each in
 is in its own file; this module knows only who waits for whom.
 
 Model: every engine runs its rows in program order. A row starts when its engine is free, the
-data it reads are written and the memory it writes is no longer read. A DMA is issued by a
-descriptor generator (one row at a time) into the queue of its direction (load, store, on-chip,
-HBM to HBM), each in order; transfers share the DMA engines. Results cross engines
-after a semaphore delay.
+data it reads are written and the memory it writes is no longer read. TensorE loads a stationary
+operand while the matmul before streams, or before its own if it stood idle. A DMA is issued by a
+descriptor generator (one row at a time; GpSimdE's is GpSimdE itself) into the queue of its
+direction (load, store, on-chip, HBM to HBM), each in order. The DMA engines that its partitions
+belong to start one after another, each when it is free; what they move shares the core's part of
+the HBM bandwidth. Results cross engines after a semaphore delay.
 """
 
 from __future__ import annotations
@@ -15,29 +17,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 
+from rainshadow.isa.costs import core_of
 from rainshadow.isa.engine import Engine
 from rainshadow.isa.instruction import Signature, work_of
 from rainshadow.machine import Chip, NeuronCore
-from rainshadow.sim.timeline import CAUSES, Timeline
+from rainshadow.sim import scoreboard
+from rainshadow.sim.scoreboard import ENGINES, NUM_CELLS, QUEUES
+from rainshadow.sim.timeline import Timeline
 from rainshadow.sim.trace import Trace
 
 Column = np.ndarray[Any, np.dtype[Any]]
 
 _PS_PER_S = 1e12
-_ENGINES = ("tensor", "scalar", "gpsimd", "dma", "vector", "sync")
-_QUEUES = ("dma load", "dma store", "dma on-chip", "dma hbm")
-_BUFFER_CAUSE = CAUSES.index("buffer still in use")
-_DMA_BUSY_CAUSE = CAUSES.index("dma engines busy")
 
 LEFT_OUT = (
     "power throttling: profiles show it, no figures are published",
     "instruction fetch and branch cost, PSUM read latency, HBM bank conflicts: not published",
     "contention between VectorE and GpSimdE on their shared port",
+    "which of two DMAs under way gets more of the HBM bandwidth: the one that started first",
     "the compiler's reordering: rows run in program order on each engine",
     "accesses whose gaps have different periods count as overlapping where their boxes do",
 )
@@ -63,24 +64,19 @@ def time_trace(trace: Trace, chip: Chip, options: TimingOptions | None = None) -
     table_ps = _table_loads(trace, costs, core)
     overlap_end, overlap = overlaps(trace.ranges, _written(trace), options)
     plain = not _use_numba(options)
-    run: Callable[..., None] = _schedule if plain else _compiled_schedule()
-    arrays = (
+    run: Callable[..., None] = scoreboard.schedule if plain else scoreboard.compiled_schedule()
+    columns: Any = (
         trace.signature, trace.access, trace.access_end, overlap_end, overlap,
-        costs.engine, costs.queue, costs.occupancy_ps, costs.latency_ps, costs.issue_ps, table_ps,
+        costs.kinds, _delays(core), table_ps,
     )  # fmt: skip
-    columns: Any = tuple(column.tolist() for column in arrays) if plain else arrays
-    semaphore_ps = round(core.semaphore_latency.value * _PS_PER_S)
-    trigger_ps = round(core.dma.trigger_latency.value * _PS_PER_S)
-    completion_ps = round(core.dma.completion_latency.value * _PS_PER_S)
-    state = [_zeros(len(trace.ranges), plain) for _ in range(4)]
-    result = [_zeros(trace.num_rows, plain) for _ in range(4)]
-    idle = _zeros(3 * (_TRANSFER + 1), plain)
-    run(
-        idle, *columns, *state, *result, semaphore_ps, trigger_ps, completion_ps,
-        _BUFFER_CAUSE, _DMA_BUSY_CAUSE,
-    )  # fmt: skip
-    start, end, wait, cause = result
-    busy = costs.occupancy_ps[trace.signature] + table_ps
+    if plain:
+        columns = tuple(column.tolist() for column in columns)
+    idle = _zeros(3 * scoreboard.num_resources(int(core.dma.engines.value)), plain)
+    ranges = [_zeros(len(trace.ranges), plain) for _ in range(4)]
+    result = [_zeros(trace.num_rows, plain) for _ in range(5)]
+    run(*columns, idle, _zeros(scoreboard.STATE_SIZE, plain), *ranges, *result)
+    start, end, wait, cause, preloaded = result
+    busy = costs.busy_ps[trace.signature] + table_ps + np.asarray(preloaded, dtype=np.int64)
     return Timeline(
         trace=trace,
         chip_name=chip.name,
@@ -90,7 +86,7 @@ def time_trace(trace: Trace, chip: Chip, options: TimingOptions | None = None) -
         wait_ps=np.asarray(wait, dtype=np.int64),
         cause=np.asarray(cause, dtype=np.uint8),
         track=costs.track[trace.signature],
-        tracks=_ENGINES + _QUEUES,
+        tracks=ENGINES + QUEUES,
         launch_ps=_launch_ps(chip, options.lnc),
         left_out=LEFT_OUT,
     )
@@ -108,15 +104,25 @@ def _launch_ps(chip: Chip, lnc: int) -> int:
     return round(figure.value * _PS_PER_S)
 
 
+def _delays(core: NeuronCore) -> Column:
+    """As `scoreboard.DELAY_COLUMNS` names them."""
+    dma = core.dma
+    figures = (
+        core.semaphore_latency, dma.trigger_latency, dma.completion_latency, dma.engine_stagger,
+    )  # fmt: skip
+    return np.array([round(figure.value * _PS_PER_S) for figure in figures], dtype=np.int64)
+
+
 @dataclass(frozen=True, slots=True)
 class _Costs:
-    """Per signature: engine index, DMA queue (-1 for none), times in ps, track, table number."""
+    """Per signature: the columns of `scoreboard.KIND_COLUMNS`, busy time, track, table number.
 
-    engine: Column
-    queue: Column
-    occupancy_ps: Column
-    latency_ps: Column
-    issue_ps: Column
+    busy_ps: the occupancy; of a DMA its share of all DMA engines, of a matmul on a tile its share
+    of the array.
+    """
+
+    kinds: Column
+    busy_ps: Column
     track: Column
     table: Column
 
@@ -126,22 +132,29 @@ class _Costs:
         tables = {
             name: number for number, name in enumerate(["", *{w.table for w in works} - {""}])
         }
-        queue = [_queue(signature) for signature in signatures]
-        engine = [
-            _ENGINES.index(_issuing_engine(signature)) if signature.engine != "unknown" else 0
-            for signature in signatures
-        ]
-        track = [len(_ENGINES) + q if q >= 0 else e for q, e in zip(queue, engine, strict=True)]
-
-        def ps(values: Any) -> Column:
-            return np.array([round(v * _PS_PER_S) for v in values], dtype=np.int64)
-
+        engines = int(core_of(chip).dma.engines.value)
+        kinds, busy, track = [], [], []
+        for signature, work in zip(signatures, works, strict=True):
+            queue, engine = _queue(signature), ENGINES.index(_issuing_engine(signature))
+            used = work.num_engines or engines
+            times = (
+                work.occupancy_s, work.latency_s, work.issue_s, work.hbm_s, work.preload_s,
+                work.interval_s,
+            )  # fmt: skip
+            occupancy, latency, issue, hbm, preload, interval = (
+                round(time * _PS_PER_S) for time in times
+            )
+            kinds.append(
+                (engine, queue, occupancy, latency, issue, work.first_engine,
+                 work.first_engine + used, hbm, preload, work.cells, interval)
+            )  # fmt: skip
+            cells = work.cells.bit_count() or NUM_CELLS
+            share = used / engines if queue >= 0 else cells / NUM_CELLS
+            busy.append(max(round(occupancy * share), 1))
+            track.append(len(ENGINES) + queue if queue >= 0 else engine)
         return _Costs(
-            engine=np.array(engine, dtype=np.int64),
-            queue=np.array(queue, dtype=np.int64),
-            occupancy_ps=ps(w.occupancy_s for w in works),
-            latency_ps=ps(w.latency_s for w in works),
-            issue_ps=ps(w.issue_s for w in works),
+            kinds=np.array(kinds, dtype=np.int64).reshape(-1, len(scoreboard.KIND_COLUMNS)),
+            busy_ps=np.array(busy, dtype=np.int64),
             track=np.array(track, dtype=np.uint8),
             table=np.array([tables[w.table] for w in works], dtype=np.int64),
         )
@@ -151,7 +164,8 @@ def _issuing_engine(signature: Signature) -> str:
     """For a DMA the engine whose descriptor generator starts it, else the engine itself."""
     if signature.engine == Engine.dma.name:
         return str(signature.params.get("trigger", Engine.gpsimd.name))
-    return signature.engine
+    # Waits on nothing's behalf: an instruction that no engine owns counts as TensorE's.
+    return ENGINES[0] if signature.engine == Engine.unknown.name else signature.engine
 
 
 def _queue(signature: Signature) -> int:
@@ -272,148 +286,3 @@ def _compiled_filter() -> Callable[..., int]:
     import numba
 
     return numba.njit(cache=True)(_filter)  # type: ignore[no-any-return]
-
-
-@cache
-def _compiled_schedule() -> Callable[..., None]:
-    """`_schedule` and what it calls as machine code, kept by numba between processes."""
-    import numba
-
-    compiled = numba.njit(cache=True)
-    namespace = dict(globals())
-    for step in (_book, _ready_at, _mark):
-        namespace[step.__name__] = compiled(step)
-    schedule = FunctionType(_schedule.__code__, namespace, _schedule.__name__)
-    schedule.__module__, schedule.__qualname__ = __name__, _schedule.__qualname__
-    return compiled(schedule)
-
-
-#: Resources of `_book`: descriptor generators are numbered like engines, then the DMA engines.
-_TRANSFER = len(_ENGINES)
-
-
-def _book(idle: Any, resource: int, at: int, length: int) -> int:
-    """Reserve `length` on a resource at `at` or later; returns when it starts.
-
-    idle[3r], idle[3r + 1], idle[3r + 2]: when the resource is free for good, and the start and
-    end of the last gap before that: what is ready early may go before what came first but waits.
-    """
-    cell = 3 * resource
-    free, gap_start, gap_end = idle[cell], idle[cell + 1], idle[cell + 2]
-    begin = at if at > gap_start else gap_start
-    if begin + length <= gap_end:
-        idle[cell + 1] = begin + length
-        return int(begin)
-    if at > free:
-        idle[cell + 1] = free
-        idle[cell + 2] = at
-        free = at
-    idle[cell] = free + length
-    return int(free)
-
-
-def _ready_at(
-    begin: int, stop: int, me: int, is_dma: bool, access: Any, overlap_end: Any, overlap: Any,
-    written: Any, writer: Any, read_until: Any, reader: Any, semaphore: int, buffer_cause: int,
-) -> tuple[int, int]:  # fmt: skip
-    """When a row's data are written and its target no longer read, and the cause that decides.
-
-    Results of the same engine need no semaphore, and its own earlier writes and reads no wait:
-    it runs in order. DMA completion carries its own delay.
-    """
-    ready = 0
-    why = 0
-    for position in range(begin, stop):
-        item = access[position]
-        number = item >> 1
-        is_write = item & 1
-        first = overlap_end[number - 1] if number > 0 else 0
-        for other in range(first, overlap_end[number]):
-            touched = overlap[other]
-            same = writer[touched] == me
-            if written[touched] > 0 and not (is_write and same and not is_dma):
-                time = written[touched]
-                if not same and writer[touched] != 3:
-                    time += semaphore
-                if time > ready:
-                    ready = time
-                    why = buffer_cause if is_write else writer[touched] + 1
-            if is_write and read_until[touched] > 0 and reader[touched] != me + 1:
-                time = read_until[touched] + semaphore
-                if time > ready:
-                    ready = time
-                    why = buffer_cause
-    return ready, why
-
-
-def _mark(
-    begin: int, stop: int, me: int, access: Any, done: int, busy_until: int,
-    written: Any, writer: Any, read_until: Any, reader: Any,
-) -> None:  # fmt: skip
-    """Note what a row has written and until when it reads."""
-    for position in range(begin, stop):
-        item = access[position]
-        number = item >> 1
-        if item & 1:
-            written[number] = done
-            writer[number] = me
-        elif busy_until > read_until[number]:
-            # Readers on different engines: the later end decides; -1 means "several".
-            reader[number] = me + 1 if reader[number] in (0, me + 1) else -1
-            read_until[number] = busy_until
-
-
-def _schedule(
-    idle: Any,
-    signature: Any, access: Any, access_end: Any, overlap_end: Any, overlap: Any,
-    engine: Any, queue: Any, occupancy: Any, latency: Any, issue: Any, table: Any,
-    written: Any, writer: Any, read_until: Any, reader: Any,
-    start: Any, end: Any, wait: Any, cause: Any,
-    semaphore: int, trigger: int, completion: int, buffer_cause: int, dma_busy_cause: int,
-) -> None:  # fmt: skip
-    """The scoreboard; plain Python and numba run the same lines. Times in ps.
-
-    Per range: written (when its last write is visible), writer, read_until, reader.
-    Filled per row: start, end, wait, cause.
-    """
-    rows = len(signature)
-    engine_free = [0] * 6
-    queue_free = [0] * 4
-    begin = 0
-    for row in range(rows):
-        kind = signature[row]
-        unit = engine[kind]
-        lane = queue[kind]
-        me = 3 if lane >= 0 else unit
-        stop = access_end[row]
-        ready, why = _ready_at(
-            begin, stop, me, lane >= 0, access, overlap_end, overlap,
-            written, writer, read_until, reader, semaphore, buffer_cause,
-        )  # fmt: skip
-        if lane >= 0:
-            free = queue_free[lane]
-            at = ready if ready > free else free
-            at = _book(idle, unit, at, issue[kind])
-            queue_free[lane] = at
-            go = _book(idle, _TRANSFER, at + trigger, occupancy[kind])
-            if go > at + trigger and at + trigger > ready:
-                why = dma_busy_cause
-            wait[row] = go - trigger - free
-            busy_until = go + occupancy[kind] + latency[kind]
-            done = busy_until + completion
-            start[row] = go
-        else:
-            free = engine_free[unit]
-            at = ready if ready > free else free
-            busy_until = at + occupancy[kind] + table[row]
-            engine_free[unit] = busy_until
-            done = busy_until + latency[kind]
-            start[row] = at
-            wait[row] = at - free
-        if wait[row] <= 0:
-            wait[row] = 0
-            why = 0
-        cause[row] = why
-        end[row] = done
-        _mark(begin, stop, me, access, done, busy_until, written, writer, read_until, reader)
-        begin = stop

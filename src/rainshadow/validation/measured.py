@@ -51,10 +51,20 @@ class Measured:
         chosen = np.array([wanted(signature) for signature in trace.signatures], dtype=bool)
         return chosen[trace.signature]
 
+    @property
+    def done_ps(self) -> Rows:
+        """When each row's work ends: of a DMA the last byte, of others the result."""
+        timeline = self.slowest
+        is_dma = np.array([track.startswith("dma") for track in timeline.tracks])
+        completion = round(self.core.dma.completion_latency.value / _PS)
+        return np.asarray(timeline.end_ps - completion * is_dma[timeline.track])
+
     def active_s(self, rows: Rows) -> float:
-        """Time in which at least one of the rows keeps its engine."""
-        start = self.slowest.start_ps[rows]
-        end = start + self.slowest.busy_ps[rows]
+        """Time in which at least one of the rows is under way, as the profiler draws it.
+
+        That is until the result is there: an instruction's latency counts.
+        """
+        start, end = self.slowest.start_ps[rows], self.done_ps[rows]
         order = np.argsort(start, kind="stable")
         start, end = start[order], end[order]
         if not len(start):
@@ -68,7 +78,7 @@ class Measured:
         start = self.slowest.start_ps[rows]
         if not len(start):
             return 0.0
-        return float((start + self.slowest.busy_ps[rows]).max() - start.min()) * _PS
+        return float(self.done_ps[rows].max() - start.min()) * _PS
 
     @property
     def hbm_bytes(self) -> int:

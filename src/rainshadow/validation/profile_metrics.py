@@ -12,6 +12,7 @@ from rainshadow.validation.points import Point
 
 #: AWS's profiler divides by the HBM bandwidth of two cores.
 _MBU_CORES = 2
+_PS = 1e-12
 _ENGINE = re.compile(r"^(Tensor|Vector|Scalar|GpSimd)E active (time|share)")
 
 
@@ -37,6 +38,12 @@ def _on(engine: str) -> Callable[[Signature], bool]:
 
 def _dma_active_s(measured: Measured) -> float:
     return measured.active_s(measured.rows(_on("dma")))
+
+
+def _dma_packets_s(measured: Measured) -> float:
+    """Time of all descriptors, summed over the engines of the core."""
+    busy = measured.slowest.busy_ps[measured.rows(_on("dma"))]
+    return float(busy.sum()) * _PS * measured.core.dma.engines.value
 
 
 def _matmul_instructions(measured: Measured) -> float:
@@ -66,6 +73,7 @@ def _flops_share(measured: Measured) -> float:
 _METRICS: dict[str, Callable[[Measured], float]] = {
     "profile length": lambda measured: measured.duration_s,
     "DMA active time": _dma_active_s,
+    "DMA packet time summed": _dma_packets_s,
     "DMA active share": lambda measured: _dma_active_s(measured) / measured.duration_s,
     "matmul instruction count": _matmul_instructions,
     "MBU": _hbm_share,

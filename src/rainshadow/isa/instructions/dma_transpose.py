@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rainshadow.errors import NkiValidationError
 from rainshadow.isa import rules, values
 from rainshadow.isa.access import AccessPattern
-from rainshadow.isa.costs import core_of, dma_work, hbm_s
+from rainshadow.isa.costs import core_of, dma_work
 from rainshadow.isa.engine import Engine
 from rainshadow.isa.instruction import Instruction, Signature, Work, instruction
 from rainshadow.isa.memory import Space
@@ -121,5 +121,4 @@ class DmaTranspose(Instruction):
         figure = dma.transpose_efficiency_hbm if from_hbm else dma.transpose_efficiency_sbuf
         plain = dma_work(chip, signature)
         rate = dma.engines.value * dma.bandwidth_per_engine.value * figure.value
-        busy = max(src.total_bytes / rate, hbm_s(chip, signature))
-        return Work(busy, 0.0, plain.issue_s)
+        return Work(src.total_bytes / rate, issue_s=plain.issue_s, hbm_s=plain.hbm_s)

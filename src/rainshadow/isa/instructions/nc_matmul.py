@@ -2,7 +2,7 @@
 
 Source of rules and numerics: AWS Neuron docs 2.32 nki.isa.nc_matmul and the NeuronCore guides;
 cost formula from the same page at tag v2.26.1: max(min(64, M), N) cycles, 4 passes for float32.
-LoadStationary runs in the background of the previous matmul and costs nothing here.
+LoadStationary runs in the background of the previous matmul, and costs time where there is none.
 """
 
 from __future__ import annotations
@@ -132,9 +132,10 @@ class NcMatmul(Instruction):
         columns = signature["moving"].elements / pair
         cycles = max(min(tensor.min_initiation_cycles.value, rows), columns)
         dtype = signature["moving"].dtype
+        passes = 1.0
         if dtype == "float32" and not signature.params["is_transpose"]:
-            cycles *= tensor.fp32_passes.value
-        return tensor_work(chip, cycles)
+            passes = tensor.fp32_passes.value
+        return tensor_work(chip, passes * cycles, passes * rows, signature.params)
 
     @staticmethod
     def flops(signature: Signature) -> int:

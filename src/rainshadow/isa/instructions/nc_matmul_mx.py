@@ -95,7 +95,8 @@ class NcMatmulMx(Instruction):
     def work(signature: Signature, chip: Chip) -> Work:
         tensor = core_of(chip).tensor
         rows, columns = signature["stationary"].elements, signature["moving"].elements
-        return tensor_work(chip, max(min(tensor.min_initiation_cycles.value, rows), columns))
+        cycles = max(min(tensor.min_initiation_cycles.value, rows), columns)
+        return tensor_work(chip, cycles, rows, signature.params)
 
     @staticmethod
     def flops(signature: Signature) -> int:

@@ -83,4 +83,4 @@ class NcTranspose(Instruction):
             return vector_work(chip, data.elements)
         tensor = core_of(chip).tensor
         cycles = max(data.partitions, min(tensor.min_initiation_cycles.value, data.elements))
-        return tensor_work(chip, cycles)
+        return tensor_work(chip, cycles, data.elements)

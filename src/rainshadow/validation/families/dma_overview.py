@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from rainshadow.isa.instruction import work_of
 from rainshadow.nki.kernel import Shape
 from rainshadow.validation.checkouts import Checkouts
 from rainshadow.validation.launch import CannotRun, KernelLaunch
@@ -48,17 +49,26 @@ def target(point: Point) -> Target:
     return Target("DMA and activation events", "each", 0.15)
 
 
+def _moving(measured: Measured, row: int) -> float:
+    """From the first byte of a DMA to its last one."""
+    return float(measured.done_ps[row] - measured.slowest.start_ps[row]) * _PS
+
+
 def _load(measured: Measured) -> float:
-    return float(measured.slowest.busy_ps[0]) * _PS
+    return _moving(measured, 0)
 
 
 def _store(measured: Measured) -> float:
-    return float(measured.slowest.busy_ps[-1]) * _PS
+    return _moving(measured, -1)
+
+
+def _one_engine(measured: Measured) -> float:
+    """What each of the engines is busy with the load."""
+    return float(work_of(measured.slowest.trace.signatures[0], measured.chip).occupancy_s)
 
 
 def _completion(measured: Measured) -> float:
-    timeline = measured.slowest
-    return float(timeline.start_ps[1] - timeline.start_ps[0] - timeline.busy_ps[0]) * _PS
+    return float(measured.slowest.start_ps[1] - measured.done_ps[0]) * _PS
 
 
 def _table_load(measured: Measured) -> float:
@@ -85,6 +95,7 @@ def _whole(measured: Measured) -> float:
 _EVENTS: dict[str, Callable[[Measured], float]] = {
     "dma_copy HBM->SBUF:": _load,
     "32 KiB over 16 engines:": _load,
+    "one DMA engine 2 KiB": _one_engine,
     "dma_copy SBUF->HBM:": _store,
     "DMA end -> waiting engine start:": _completion,
     "activation table load:": _table_load,

@@ -1,0 +1,236 @@
+"""Decides when each row starts: the resources of a core, and who waits for whom. Times in ps.
+
+Plain Python and numba run the same lines: `schedule` is what it says, `compiled_schedule` the same
+as machine code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from types import FunctionType
+from typing import Any
+
+from rainshadow.sim.timeline import CAUSES
+
+ENGINES = ("tensor", "scalar", "gpsimd", "dma", "vector", "sync")
+QUEUES = ("dma load", "dma store", "dma on-chip", "dma hbm")
+_TENSOR, _GPSIMD, _DMA = (ENGINES.index(name) for name in ("tensor", "gpsimd", "dma"))
+
+#: Columns of `kinds`, per signature: engine; DMA queue, -1 for none; occupancy, latency, descriptor
+#: issue; first and end of the DMA engines; HBM time; preload; cells and interval (`isa.Work`).
+KIND_COLUMNS = (
+    "engine", "queue", "occupancy", "latency", "issue", "first", "end", "hbm", "preload", "cells",
+    "interval",
+)  # fmt: skip
+_ENGINE, _QUEUE, _OCCUPANCY, _LATENCY, _ISSUE, _FIRST, _END, _BYTES, _PRELOAD, _CELLS, _INTERVAL = (
+    range(len(KIND_COLUMNS))
+)
+#: Columns of `delays`: a semaphore between engines; a DMA's trigger to its first byte, its last
+#: byte to whoever waits for it, one DMA engine's start to the next one's.
+DELAY_COLUMNS = ("semaphore", "trigger", "completion", "stagger")
+_SEMAPHORE, _TRIGGER, _COMPLETION, _STAGGER = range(len(DELAY_COLUMNS))
+
+#: Resources of `_book`: descriptor generators are numbered like engines, then HBM, then the DMA
+#: engines.
+_HBM = len(ENGINES)
+_TRANSFER = _HBM + 1
+#: Of TensorE: see `Work.cells`.
+NUM_CELLS = 16
+
+#: Places in `state`: when engines and DMA queues are free, when a matmul on other cells can start,
+#: when cells are free.
+_QUEUE_FREE = len(ENGINES)
+_TILE_FREE = _QUEUE_FREE + len(QUEUES)
+_CELL_FREE = _TILE_FREE + 1
+STATE_SIZE = _CELL_FREE + NUM_CELLS
+
+_BUFFER_CAUSE = CAUSES.index("buffer still in use")
+_DMA_BUSY_CAUSE = CAUSES.index("dma engines busy")
+_ISSUE_CAUSE = CAUSES.index("dma being issued")
+
+
+def num_resources(dma_engines: int) -> int:
+    """Of `_book`, whose `idle` has three numbers for each."""
+    return _TRANSFER + dma_engines
+
+
+def _book(idle: Any, resource: int, at: int, length: int) -> int:
+    """Reserve `length` on a resource at `at` or later; returns when it starts.
+
+    idle[3r], idle[3r + 1], idle[3r + 2]: when the resource is free for good, and the start and
+    end of the last gap before that: what is ready early may go before what came first but waits.
+    """
+    cell = 3 * resource
+    free, gap_start, gap_end = idle[cell], idle[cell + 1], idle[cell + 2]
+    begin = at if at > gap_start else gap_start
+    if begin + length <= gap_end:
+        idle[cell + 1] = begin + length
+        return int(begin)
+    if at > free:
+        idle[cell + 1] = free
+        idle[cell + 2] = at
+        free = at
+    idle[cell] = free + length
+    return int(free)
+
+
+def _ready_at(
+    begin: int, stop: int, me: int, access: Any, overlap_end: Any, overlap: Any,
+    written: Any, writer: Any, read_until: Any, reader: Any, semaphore: int,
+) -> tuple[int, int]:  # fmt: skip
+    """When a row's data are written and its target no longer read, and the cause that decides.
+
+    Results of the same engine need no semaphore, and its own earlier writes and reads no wait:
+    it runs in order. DMA completion carries its own delay.
+    """
+    ready = 0
+    why = 0
+    for position in range(begin, stop):
+        item = access[position]
+        number = item >> 1
+        is_write = item & 1
+        first = overlap_end[number - 1] if number > 0 else 0
+        for other in range(first, overlap_end[number]):
+            touched = overlap[other]
+            same = writer[touched] == me
+            if written[touched] > 0 and not (is_write and same and me != _DMA):
+                time = written[touched]
+                if not same and writer[touched] != _DMA:
+                    time += semaphore
+                if time > ready:
+                    ready = time
+                    why = _BUFFER_CAUSE if is_write else writer[touched] + 1
+            if is_write and read_until[touched] > 0 and reader[touched] != me + 1:
+                time = read_until[touched] + semaphore
+                if time > ready:
+                    ready = time
+                    why = _BUFFER_CAUSE
+    return ready, why
+
+
+def _mark(
+    begin: int, stop: int, me: int, access: Any, done: int, busy_until: int,
+    written: Any, writer: Any, read_until: Any, reader: Any,
+) -> None:  # fmt: skip
+    """Note what a row has written and until when it reads."""
+    for position in range(begin, stop):
+        item = access[position]
+        number = item >> 1
+        if item & 1:
+            written[number] = done
+            writer[number] = me
+        elif busy_until > read_until[number]:
+            # Readers on different engines: the later end decides; -1 means "several".
+            reader[number] = me + 1 if reader[number] in (0, me + 1) else -1
+            read_until[number] = busy_until
+
+
+def _transfer(idle: Any, kind: Any, at: int, stagger: int) -> tuple[int, int]:
+    """Book a DMA on its engines; returns when the first starts and when all bytes are moved."""
+    begin = -1
+    moved = 0
+    length = kind[_OCCUPANCY]
+    for number in range(kind[_FIRST], kind[_END]):
+        go = _book(idle, _TRANSFER + number, at, length)
+        at += stagger
+        if begin < 0 or go < begin:
+            begin = go
+        if go + length > moved:
+            moved = go + length
+    if kind[_BYTES] > 0:
+        moved = max(moved, _book(idle, _HBM, begin, kind[_BYTES]) + kind[_BYTES])
+    return begin, moved
+
+
+def _run_dma(idle: Any, state: Any, kind: Any, ready: int, delays: Any) -> tuple[int, int, int]:
+    """Issue a DMA; returns its start, its end, and how long its queue waited."""
+    lane = _QUEUE_FREE + kind[_QUEUE]
+    free = state[lane]
+    at = _book(idle, kind[_ENGINE], ready if ready > free else free, kind[_ISSUE])
+    state[lane] = at
+    at += delays[_TRIGGER]
+    go, moved = _transfer(idle, kind, at, delays[_STAGGER])
+    return go, moved + kind[_LATENCY], go - delays[_TRIGGER] - free
+
+
+def _run(idle: Any, state: Any, kind: Any, ready: int, table: int) -> tuple[int, int, int, int]:
+    """Run a row on its engine; returns start, end of work, how long the engine waited, preload."""
+    unit, cells = kind[_ENGINE], kind[_CELLS]
+    free = state[unit]
+    if cells != 0:
+        free = state[_TILE_FREE]
+        for cell in range(NUM_CELLS):
+            if cells >> cell & 1 and state[_CELL_FREE + cell] > free:
+                free = state[_CELL_FREE + cell]
+    at = ready if ready > free else free
+    preload = kind[_PRELOAD] if at > free else 0
+    length = kind[_OCCUPANCY] + table + preload
+    if unit == _GPSIMD:
+        at = _book(idle, unit, at, length)
+    until = at + length
+    if cells != 0:
+        state[_TILE_FREE] = at + kind[_INTERVAL]
+        for cell in range(NUM_CELLS):
+            if cells >> cell & 1:
+                state[_CELL_FREE + cell] = until
+    elif unit == _TENSOR:
+        state[_TILE_FREE] = until
+    if until > state[unit]:
+        state[unit] = until
+    return at, until, at - free, preload
+
+
+def schedule(
+    signature: Any, access: Any, access_end: Any, overlap_end: Any, overlap: Any, kinds: Any,
+    delays: Any, table: Any, idle: Any, state: Any,
+    written: Any, writer: Any, read_until: Any, reader: Any,
+    start: Any, end: Any, wait: Any, cause: Any, preloaded: Any,
+) -> None:  # fmt: skip
+    """The scoreboard.
+
+    Per range: written (when its last write is visible), writer, read_until, reader.
+    Filled per row: start, end, wait, cause, preloaded (of the preload, what delayed the row).
+    """
+    begin = 0
+    for row in range(len(signature)):
+        kind = kinds[signature[row]]
+        is_dma = kind[_QUEUE] >= 0
+        me = _DMA if is_dma else kind[_ENGINE]
+        stop = access_end[row]
+        ready, why = _ready_at(
+            begin, stop, me, access, overlap_end, overlap,
+            written, writer, read_until, reader, delays[_SEMAPHORE],
+        )  # fmt: skip
+        if is_dma:
+            at, busy_until, waited = _run_dma(idle, state, kind, ready, delays)
+            done = busy_until + delays[_COMPLETION]
+            if waited > 0 and at - delays[_TRIGGER] > ready:
+                why = _DMA_BUSY_CAUSE
+        else:
+            at, busy_until, waited, preloaded[row] = _run(idle, state, kind, ready, table[row])
+            done = busy_until + kind[_LATENCY]
+            if at > ready and waited > 0:
+                # Its engine was free and its data there: GpSimdE was writing descriptors.
+                why = _ISSUE_CAUSE
+        start[row] = at
+        end[row] = done
+        if waited > 0:
+            wait[row] = waited
+            cause[row] = why
+        _mark(begin, stop, me, access, done, busy_until, written, writer, read_until, reader)
+        begin = stop
+
+
+@cache
+def compiled_schedule() -> Callable[..., None]:
+    """`schedule` and what it calls as machine code, kept by numba between processes."""
+    import numba
+
+    compiled = numba.njit(cache=True)
+    namespace = dict(globals())
+    for step in (_book, _ready_at, _mark, _transfer, _run_dma, _run, schedule):
+        bound = FunctionType(step.__code__, namespace, step.__name__)
+        bound.__module__, bound.__qualname__ = __name__, step.__qualname__
+        namespace[step.__name__] = compiled(bound)
+    return namespace["schedule"]  # type: ignore[no-any-return]
