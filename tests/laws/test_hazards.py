@@ -108,6 +108,12 @@ class Shadow:
         self.events: dict[Any, list[Any]] = defaultdict(list)
         self.accesses: list[tuple[int, int, int, bool, bool, set[Any]]] = []
         self.barriers = [self.barriers_of(core) for core in range(len(traces))]
+        self.common = [
+            number
+            for number in range(min(map(len, self.barriers)))
+            if len({some[number][1] for some in self.barriers}) == 1
+        ]
+        self.waits: dict[Any, set[Any]] = {}
         for core, trace in enumerate(traces):
             self.walk(core, trace)
 
@@ -205,6 +211,9 @@ class Shadow:
                 yield "uninitialized-result" if at_end else "uninitialized-read"
         elif not own:
             yield "leftover-read"
+        certain = [e for e in [*mine, *theirs] if e[4]]
+        if (mine or theirs) and not (adding or given or certain):
+            yield "partly-uninitialized"
         if not own:
             return
         last = mine[-1]
@@ -224,6 +233,7 @@ class Shadow:
             e for e in self.events[byte]
             if e[0] != core and e[4] and e[1] < self.traces[e[0]].num_rows
             and self.epoch(e[0], e[1], name) == epoch
+            and e[:2] not in self.reached((core, row)) and (core, row) not in self.reached(e[:2])
         ]  # fmt: skip
         if write and exact and core == 0:
             return
@@ -232,6 +242,44 @@ class Shadow:
             return
         if any(e[3] or reads_count for e in others):
             yield "core-race"
+
+    def reached(self, start: Any) -> set[Any]:
+        """What surely waits for a row: later rows of its core, barriers, rows of the other."""
+        if start not in self.waits:
+            found: set[Any] = set()
+            left = [start]
+            while left:
+                new = self.next_of(left.pop()) - found
+                found |= new
+                left += new
+            self.waits[start] = found
+        return self.waits[start]
+
+    def next_of(self, node: Any) -> set[Any]:
+        """A barrier is (-1, its number)."""
+        core, row = node
+        if core < 0:
+            following = {(-1, row + 1)} if row + 1 < len(self.common) else set()
+            name = self.barriers[0][self.common[row]][1]
+            return following | {
+                (each, other)
+                for each, other, tensor, *_ in self.accesses
+                if self.name_of(each, tensor) == name
+                and other > self.barriers[each][self.common[row]][0]
+            }
+        mine = [one for one in self.accesses if one[:2] == node]
+        return {
+            (core, later)
+            for _, _, _, write, _, touched in mine
+            for each, later, _, writes, _, others in self.accesses
+            if each == core and later > row and (write or writes) and touched & others
+        } | {
+            (-1, number)
+            for number, place in enumerate(self.common)
+            for _, _, tensor, *_ in mine
+            if self.barriers[core][place][0] > row
+            and self.barriers[core][place][1] == self.name_of(core, tensor)
+        }
 
     def agreed(self, byte: Any, core: int, row: int, epoch: int, write: bool) -> bool:
         """Both cores write the same one value, or the same values in turn while nobody reads."""

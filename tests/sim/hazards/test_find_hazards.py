@@ -209,6 +209,30 @@ def test_cores_must_not_store_different_results_at_one_place():
     assert finding.others[0].text == "nisa.dma_copy(dst=out, src=tile)"
 
 
+@pytest.mark.parametrize(("through", "rules"), [("chain", []), ("nothing", ["core-race"])])
+def test_orders_reach_through_other_memory_along_chains(through, rules):
+    """Two buffers in turns: a barrier on one orders the other where instructions depend on both."""
+
+    @jit
+    def kernel(x):
+        me = nl.program_id()
+        first, second = (nl.ndarray((2, 512), x.dtype, nl.shared_hbm) for _ in range(2))
+        tile, other = (nl.ndarray((1, 512), x.dtype, nl.sbuf) for _ in range(2))
+        nisa.dma_copy(dst=tile, src=x[me : me + 1])
+        nisa.dma_copy(dst=first[me : me + 1], src=tile)
+        nisa.core_barrier(data=first, cores=(0, 1))
+        nisa.dma_copy(dst=other, src=first[1 - me : 2 - me])
+        nisa.dma_copy(dst=second[me : me + 1], src=other if through == "chain" else tile)
+        nisa.core_barrier(data=second, cores=(0, 1))
+        last = nl.ndarray((1, 512), x.dtype, nl.sbuf)
+        nisa.dma_copy(dst=last, src=second[1 - me : 2 - me])
+        nisa.tensor_tensor(dst=last, data1=last, data2=other, op=nl.add)
+        nisa.dma_copy(dst=first[me : me + 1], src=tile if through == "nothing" else last)
+        return first
+
+    assert [finding.rule for finding in hazards(kernel[2])] == rules
+
+
 def test_more_cores_than_two_are_not_modelled():
     machine = load_chip("trainium2")
     trace = record(lambda x: result(x, x), (X,), chip=machine).trace

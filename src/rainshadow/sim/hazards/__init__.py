@@ -17,7 +17,11 @@ from rainshadow.sim.hazards.dependence import only_those_that_matter
 from rainshadow.sim.hazards.describe import describe
 from rainshadow.sim.hazards.history import history_of
 from rainshadow.sim.hazards.races import find_between_cores
-from rainshadow.sim.hazards.rules import UNINITIALIZED_READ, find_in_core
+from rainshadow.sim.hazards.rules import (
+    PARTLY_UNINITIALIZED,
+    UNINITIALIZED_READ,
+    find_in_core,
+)
 from rainshadow.sim.hazards.touches import join, touches_of
 from rainshadow.sim.trace import Trace
 
@@ -44,7 +48,9 @@ def find_hazards(
     history = history_of(touches)
     conflicts = find_in_core(touches, history, str(chip.generation))
     conflicts += find_between_cores(touches, history)
-    if depends_on is not None:
+    if depends_on is None:
+        conflicts = [some for some in conflicts if some.rule != PARTLY_UNINITIALIZED]
+    else:
         conflicts = only_those_that_matter(launch, conflicts, depends_on)
     findings = [finding for some in conflicts for finding in describe(launch, some)]
     if depends_on is None:

@@ -8,7 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from rainshadow.errors import SourceLine
-from rainshadow.sim.hazards.rules import UNWRITTEN_READS, Conflicts
+from rainshadow.sim.hazards.rules import (
+    PARTLY_UNINITIALIZED,
+    UNWRITTEN_OPERAND,
+    UNWRITTEN_READS,
+    Conflicts,
+)
 from rainshadow.sim.hazards.touches import Launch
 
 #: Tried one by one up to so many; more are all taken to matter.
@@ -22,6 +27,7 @@ def only_those_that_matter(
 ) -> list[Conflicts]:
     """Without the reads of unwritten memory that no result depends on.
 
+    Operands of which nothing at all is written stay, by a rule of their own.
     depends_on: whether results change with what the tensors of these lines hold at first.
     """
     suspects = [some for some in conflicts if some.rule in UNWRITTEN_READS]
@@ -31,27 +37,25 @@ def only_those_that_matter(
         for some in suspects
         for tensor in np.unique(some.tensor)
     }
-    everything = frozenset(lines.values())
-    if not everything or not depends_on(everything):
-        return rest
-    guilty = everything
-    if 1 < len(everything) <= _MAX_TRIED:
-        guilty = frozenset(one for one in everything if depends_on(frozenset([one])))
-        # Where only several together change a result, each of them counts.
-        guilty = guilty or everything
+    guilty = _guilty(frozenset(lines.values()), depends_on)
     for some in suspects:
         kept = np.array([lines[int(tensor)] in guilty for tensor in some.tensor], dtype=bool)
-        rest.append(
-            replace(
-                some,
-                row=some.row[kept],
-                tensor=some.tensor[kept],
-                size_bytes=some.size_bytes[kept],
-                other_row=some.other_row[kept],
-                other_tensor=some.other_tensor[kept],
-            )
-        )
+        rest.append(some.only(kept))
+        if some.rule != PARTLY_UNINITIALIZED:
+            rest.append(replace(some.only(~kept & some.whole), rule=UNWRITTEN_OPERAND))
     return rest
+
+
+def _guilty(
+    everything: frozenset[SourceLine], depends_on: Callable[[frozenset[SourceLine]], bool]
+) -> frozenset[SourceLine]:
+    if not everything or not depends_on(everything):
+        return frozenset()
+    if not 1 < len(everything) <= _MAX_TRIED:
+        return everything
+    guilty = frozenset(one for one in everything if depends_on(frozenset([one])))
+    # Where only several together change a result, each of them counts.
+    return guilty or everything
 
 
 def _line_of(launch: Launch, number: int) -> SourceLine:

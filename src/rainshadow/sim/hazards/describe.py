@@ -11,7 +11,13 @@ import numpy as np
 from rainshadow.errors import SourceLine
 from rainshadow.findings import Finding, Place
 from rainshadow.sim.hazards.lines import Lines
-from rainshadow.sim.hazards.rules import LEFTOVER_READ, UNINITIALIZED_READ, Conflicts
+from rainshadow.sim.hazards.rules import (
+    LEFTOVER_READ,
+    PARTLY_UNINITIALIZED,
+    UNINITIALIZED_READ,
+    UNWRITTEN_OPERAND,
+    Conflicts,
+)
 from rainshadow.sim.hazards.touches import Launch
 from rainshadow.sim.trace import TraceTensor
 
@@ -37,6 +43,18 @@ _TEXTS = {
         "left there",
         "write all of the tensor first, or read through a view of the one that was written",
         "warning",
+    ),
+    UNWRITTEN_OPERAND: _Text(
+        "{op} reads {size} of {tensor} before anything has written there; no result depends on it",
+        "",
+        "write the tensor before it is read, or leave the instruction out",
+        "warning",
+    ),
+    PARTLY_UNINITIALIZED: _Text(
+        "{op} reads {size} of {tensor} that only an indirect write may have written, "
+        "and the results depend on what was there before",
+        "may be written",
+        "write all of the tensor first",
     ),
     "uninitialized-result": _Text(
         "{size} of the result {tensor} are never written",

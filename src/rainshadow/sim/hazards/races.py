@@ -1,19 +1,26 @@
 """Hazards between the cores of a launch: accesses of shared HBM that no barrier orders.
 
 A core_barrier orders the accesses of its `data` tensor on one side of it with those on the other
-side of the same barrier of the other core; nothing else does. Source: AWS Neuron docs 2.32,
-nki.isa.core_barrier.
+side of the same barrier of the other core, and what depends on either; nothing else does. Source:
+AWS Neuron docs 2.32, nki.isa.core_barrier.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from rainshadow.sim.hazards.clocks import Barriers, Clocks, clocks_of
 from rainshadow.sim.hazards.history import History
 from rainshadow.sim.hazards.lines import Lines
-from rainshadow.sim.hazards.rules import UNINITIALIZED_READ, Conflicts, conflicts_of
+from rainshadow.sim.hazards.rules import (
+    PARTLY_UNINITIALIZED,
+    UNINITIALIZED_READ,
+    Conflicts,
+    conflicts_of,
+)
 from rainshadow.sim.hazards.touches import Launch, Touches, is_barrier
 
 Column = np.ndarray[Any, np.dtype[Any]]
@@ -25,18 +32,18 @@ def find_between_cores(touches: Touches, history: History) -> list[Conflicts]:
     if not shared.any():
         return []
     some = Touches(touches.launch, touches.atom[shared], touches.access[shared], touches.size_bytes)
-    epoch = _epochs(touches.launch)[some.access]
+    barriers = _common_barriers(touches.launch)
+    epoch = _epochs(touches.launch, barriers)[some.access]
     core = touches.launch.core_of(some.row)
     at_end = touches.launch.is_end[some.access]
-    written_before = history.last_write[shared] >= 0
     return [
-        _races(some, epoch, core, at_end),
-        *_uninitialized(some, epoch, core, at_end, written_before),
+        _races(some, epoch, core, at_end, lambda: clocks_of(touches, barriers)),
+        *_uninitialized(some, epoch, core, at_end, history, shared),
     ]
 
 
-def _epochs(launch: Launch) -> Column:
-    """int64[m]: how many barriers on its tensor lie before an access; those of both cores only."""
+def _common_barriers(launch: Launch) -> Barriers:
+    """The barriers on which both cores agree."""
     barriers = [
         _barriers(launch, core, int(launch.first_row[core])) for core in range(len(launch.traces))
     ]
@@ -44,14 +51,19 @@ def _epochs(launch: Launch) -> Column:
     rows = np.stack([rows[:number] for rows, _ in barriers])
     names = np.stack([tensors[:number] for _, tensors in barriers])
     common = (names == names[0]).all(axis=0)
+    return Barriers(rows[:, common], names[0][common])
+
+
+def _epochs(launch: Launch, barriers: Barriers) -> Column:
+    """int64[m]: how many barriers on its tensor lie before an access."""
     epoch = np.zeros(len(launch.row), dtype=np.int64)
     core = launch.core_of(launch.row)
-    for tensor in np.unique(names[0][common]).tolist():
-        mine = common & (names[0] == tensor)
-        for each, all_rows in enumerate(rows):
+    for tensor in np.unique(barriers.tensors).tolist():
+        mine = barriers.tensors == tensor
+        for each, rows in enumerate(barriers.rows):
             some = np.flatnonzero((launch.tensor == tensor) & (core == each))
-            epoch[some] = np.searchsorted(all_rows[mine], launch.row[some])
-    epoch[launch.is_end] = number + 1
+            epoch[some] = np.searchsorted(rows[mine], launch.row[some])
+    epoch[launch.is_end] = barriers.count + 1
     return epoch
 
 
@@ -65,8 +77,17 @@ def _barriers(launch: Launch, core: int, first_row: int) -> tuple[Column, Column
     return rows + first_row, launch.numbers[core][index]
 
 
-def _races(touches: Touches, epoch: Column, core: Column, at_end: Column) -> Conflicts:
-    """An access and an exact one of the other core, in the same epoch, one of them a write."""
+def _races(
+    touches: Touches,
+    epoch: Column,
+    core: Column,
+    at_end: Column,
+    clocks: Callable[[], Clocks],
+) -> Conflicts:
+    """An access and an exact one of the other core, unordered, one of them a write.
+
+    clocks: asked for only where two are in the same epoch.
+    """
     write, exact = touches.write, touches.launch.exact[touches.access] & ~at_end
     group, number = _groups(touches.atom, epoch)
     first = np.full((2, 2, number), len(group), dtype=np.int64)  # [core, read or write, group]
@@ -85,7 +106,30 @@ def _races(touches: Touches, epoch: Column, core: Column, at_end: Column) -> Con
     agreed = _agreed(touches, core, group, number)[group] & (own_write < len(group))
     safe = agreed & (write | (own_write < np.arange(len(group))))
     bad = (partner < len(group)) & ~at_end & ~safe
-    return conflicts_of("core-race", touches, bad, np.where(bad, partner, -1))
+    partner = np.where(bad, partner, -1)
+    if bad.any():
+        partner = _unordered(touches, clocks(), group, core, bad, exact)
+    return conflicts_of("core-race", touches, partner >= 0, partner)
+
+
+def _unordered(
+    touches: Touches, clocks: Clocks, group: Column, core: Column, bad: Column, exact: Column
+) -> Column:
+    """Per touch the first of the other core that conflicts and that no chain orders, else -1."""
+    row, write = touches.row, touches.write
+    partner = np.full(len(group), -1)
+    order = np.argsort(group, kind="stable")
+    begin = np.searchsorted(group[order], np.arange(int(group.max()) + 2))
+    for number in np.unique(group[bad]).tolist():
+        members = order[begin[number] : begin[number + 1]]
+        some, others = members[bad[members]], members[exact[members]]
+        conflict = core[some][:, None] != core[others][None, :]
+        # An inexact write conflicts with reads too: these don't name it.
+        conflict &= write[others][None, :] | (write[some] & ~exact[some])[:, None]
+        conflict &= ~clocks.ordered(row[some], row[others])
+        found = conflict.any(axis=1)
+        partner[some[found]] = others[conflict.argmax(axis=1)[found]]
+    return partner
 
 
 def _agreed(touches: Touches, core: Column, group: Column, number: int) -> Column:
@@ -131,21 +175,36 @@ def _contents(launch: Launch) -> Column:
 
 
 def _uninitialized(
-    touches: Touches, epoch: Column, core: Column, at_end: Column, written_before: Column
+    touches: Touches,
+    epoch: Column,
+    core: Column,
+    at_end: Column,
+    history: History,
+    shared: Column,
 ) -> list[Conflicts]:
     """Reads of what neither this core has written before nor the other may have."""
-    number = len(touches.size_bytes)
-    earliest = np.full((2, number), np.iinfo(np.int64).max)
-    for each in (0, 1):
-        some = touches.write & (core == each)
-        np.minimum.at(earliest[each], touches.atom[some], epoch[some])
+    exact = touches.launch.exact[touches.access]
     # A write in the same epoch is a race, and reported as that.
-    blank = ~touches.write & ~written_before & (earliest[1 - core, touches.atom] > epoch)
-    blank &= ~touches.launch.given[touches.tensor]
+    any_write = _other_writes_by(touches, epoch, core, touches.write)
+    exact_write = _other_writes_by(touches, epoch, core, touches.write & exact)
+    unwritten = ~touches.write & ~touches.launch.given[touches.tensor]
+    blank = unwritten & (history.last_write[shared] < 0) & ~any_write
+    unsure = unwritten & (history.last_exact[shared] < 0) & ~exact_write & ~blank
     return [
         conflicts_of(UNINITIALIZED_READ, touches, blank & ~at_end),
         conflicts_of("uninitialized-result", touches, blank & at_end),
+        conflicts_of(PARTLY_UNINITIALIZED, touches, unsure),
     ]
+
+
+def _other_writes_by(touches: Touches, epoch: Column, core: Column, write: Column) -> Column:
+    """bool[n]: whether the other core writes a touch's atom in its epoch or an earlier one."""
+    earliest = np.full((2, len(touches.size_bytes)), np.iinfo(np.int64).max)
+    for each in (0, 1):
+        some = write & (core == each)
+        np.minimum.at(earliest[each], touches.atom[some], epoch[some])
+    result: Column = earliest[1 - core, touches.atom] <= epoch
+    return result
 
 
 def _groups(atom: Column, epoch: Column) -> tuple[Column, int]:

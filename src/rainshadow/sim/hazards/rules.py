@@ -6,7 +6,7 @@ allocation guide (lifetime conflicts).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,12 @@ Column = np.ndarray[Any, np.dtype[Any]]
 #: Generations on which a matmul must not add to what another engine wrote.
 _MATMUL_MUST_START = ("gen2", "gen3")
 UNINITIALIZED_READ, LEFTOVER_READ = "uninitialized-read", "leftover-read"
+#: Every byte of an operand is unwritten, though no result depends on it.
+UNWRITTEN_OPERAND = "unwritten-operand"
+#: Nothing has surely written it, an indirect access may have.
+PARTLY_UNINITIALIZED = "partly-uninitialized"
 #: Rules about reads of what the tensor never wrote.
-UNWRITTEN_READS = (UNINITIALIZED_READ, LEFTOVER_READ)
+UNWRITTEN_READS = (UNINITIALIZED_READ, LEFTOVER_READ, PARTLY_UNINITIALIZED)
 _PSUM = SPACES.index("psum")
 
 
@@ -31,6 +35,7 @@ class Conflicts:
 
     row, tensor, size_bytes: of the access, and how many bytes break it.
     other_row: the access that it conflicts with, -1 for none.  other_tensor: the tensor of that.
+    whole: bool, whether every byte of the access breaks it.
     """
 
     rule: str
@@ -39,6 +44,16 @@ class Conflicts:
     size_bytes: Column
     other_row: Column
     other_tensor: Column
+    whole: Column
+
+    def only(self, chosen: Column) -> Conflicts:
+        """The chosen ones. chosen: bool, beside the columns."""
+        columns = {
+            field.name: getattr(self, field.name)[chosen]
+            for field in fields(self)
+            if field.name != "rule"
+        }
+        return replace(self, **columns)
 
 
 def conflicts_of(
@@ -52,7 +67,8 @@ def conflicts_of(
     launch, access = touches.launch, touches.access
     size = len(launch.row)
     broken = np.bincount(access[bad], minlength=size)
-    certain = launch.exact | (broken == np.bincount(access, minlength=size))
+    whole = broken == np.bincount(access, minlength=size)
+    certain = launch.exact | whole
     found = np.flatnonzero(bad)
     found = found[certain[access[found]]]
     weights = touches.size_bytes[touches.atom[found]]
@@ -68,6 +84,7 @@ def conflicts_of(
         size_bytes=total[accesses].astype(np.int64),
         other_row=np.where(none, -1, launch.row[partner]) if len(access) else partner,
         other_tensor=np.where(none, -1, launch.tensor[partner]) if len(access) else partner,
+        whole=whole[accesses],
     )
 
 
@@ -84,11 +101,13 @@ def find_in_core(touches: Touches, history: History, generation: str) -> list[Co
         & launch.by_row(accumulates)[touches.row]
     )
     blank = read & unwritten & own
+    unsure = read & own & ~unwritten & (history.last_exact < 0) & ~adding
     result = [
         conflicts_of(UNINITIALIZED_READ, touches, blank & ~adding & ~at_end),
         conflicts_of("uninitialized-result", touches, blank & at_end),
         conflicts_of(LEFTOVER_READ, touches, never_own & ~unwritten & ~adding, history.last_write),
         conflicts_of("accumulate-uninitialized", touches, never_own & own & adding),
+        conflicts_of(PARTLY_UNINITIALIZED, touches, unsure, history.last_write),
         _overwritten(touches, history, read),
     ]
     if generation in _MATMUL_MUST_START:
