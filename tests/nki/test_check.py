@@ -61,12 +61,50 @@ def test_only_the_line_that_matters_is_named():
         guilty = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf, name="guilty")
         out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
         for tile in (harmless, guilty):
+            nisa.tensor_copy(dst=tile[:1], src=x_row(x))
             nisa.tensor_scalar(dst=tile, data=tile, op0=nl.add, operand0=1.0)
         nisa.dma_copy(dst=out, src=guilty)
         return out
 
+    def x_row(x):
+        row = nl.ndarray((1, x.shape[1]), dtype=x.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=row, src=x[:1])
+        return row
+
     (finding,) = check(both)
     assert "guilty" in finding.message
+
+
+def test_an_operand_of_which_nothing_is_written_is_a_warning_though_no_result_depends_on_it():
+    def kernel(x):
+        tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+        nisa.tensor_scalar(dst=tile, data=tile, op0=nl.add, operand0=1.0)
+        nisa.dma_copy(dst=tile, src=x)
+        out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=tile)
+        return out
+
+    (finding,) = check(kernel)
+    assert (finding.rule, finding.severity) == ("unwritten-operand", "warning")
+    assert finding.text.startswith("nisa.tensor_scalar")
+
+
+@pytest.mark.parametrize(("rows", "rules"), [(128, []), (64, ["partly-uninitialized"])])
+def test_what_only_an_indirect_write_may_have_written_counts_where_the_results_depend_on_it(
+    rows, rules
+):
+    def kernel(x):
+        index = nl.ndarray((rows, 1), dtype=nl.int32, buffer=nl.sbuf)
+        nisa.iota(dst=index, pattern=[[1, 1]], offset=0, channel_multiplier=1)
+        tile = nl.ndarray((rows, x.shape[1]), dtype=x.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=tile, src=x[:rows])
+        out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+        width = x.shape[1]
+        nisa.dma_copy(dst=out.ap([[width, rows], [1, width]], vector_offset=index), src=tile)
+        return out
+
+    found = check(kernel)
+    assert [finding.rule for finding in found] == rules
 
 
 def test_what_another_tile_left_counts_like_nothing():
