@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import os
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -94,7 +95,8 @@ _WORLDS: tuple[tuple[Callable[[], Any], SimOptions], ...] = (
 
 def results(case: Case, chip: Chip) -> list[list[Any]]:
     """In every world what the kernel returns and leaves in its arguments."""
-    kernel = case.load()
+    with _quiet():
+        kernel = case.load()
     found = []
     for world, options in _WORLDS:
         arguments = case.arguments()
@@ -114,16 +116,23 @@ def _arrays(value: Any) -> Iterator[tuple[Any, ...]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Kernels print, and NaN in an integer is what uninitialised memory gives."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    """Kernels print, and NaN in an integer is what uninitialised memory gives.
+
+    AWS's set variables of the environment: for their own run only.
+    """
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        patch.dict(os.environ),
+    ):
         warnings.simplefilter("ignore")
         yield
 
 
 def check(case: Case, chip: Chip) -> list[Finding]:
     """What `rainshadow check` finds in it."""
-    kernel = case.load()
     with _quiet():
+        kernel = case.load()
         return check_launches(lambda: record(kernel, *case.arguments(), chip=chip), chip, case.path)
 
 
