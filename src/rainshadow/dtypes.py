@@ -137,9 +137,13 @@ def from_numpy(dtype: Any) -> str:
     return name
 
 
-@cache
 def canonical(dtype: Any) -> str:
     """The NKI name for an NKI name, a NumPy dtype or type, or a torch dtype."""
+    return dtype.__name__ if type(dtype) is DType else _canonical(dtype)
+
+
+@cache
+def _canonical(dtype: Any) -> str:
     text = str(dtype)
     if text in _NUMPY:
         return text

@@ -7,6 +7,7 @@ the instructions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,10 @@ from rainshadow.errors import NkiValidationError, OutOfBoundsError
 from rainshadow.isa.indices import Indirection, axis_names, window
 from rainshadow.isa.memory import Buffer, Space
 from rainshadow.isa.strides import comb_of, merge_axes, reshape_strides
+
+#: Numbers of the kinds of operands that this process has seen.
+_KINDS: dict[tuple[Any, ...], int] = {}
+_NEXT_KIND = count(1)
 
 
 class AccessPattern:
@@ -30,15 +35,16 @@ class AccessPattern:
     __slots__ = (
         "_array",
         "_box",
-        "_comb",
-        "_kind",
         "buffer_",
         "dtype",
         "fast_view",
         "indirection",
         "is_explicit",
+        "kind_number",
         "offset",
         "offset_from",
+        "range_number",
+        "range_table",
         "shape",
         "strides",
     )
@@ -59,14 +65,17 @@ class AccessPattern:
         self.offset = offset
         self.indirection = indirection
         self._array: np.ndarray[Any, Any] | None = None
-        self._kind: tuple[Any, ...] | None = None
+        #: What `kind` answers, 0 until it is asked.
+        self.kind_number = 0
         self._box: tuple[int, int, int, int] | None = None
-        self._comb: tuple[int, int] | None = None
         self.is_explicit = False
         #: A tensor that holds the offset's value, read whenever the pattern is used.
         self.offset_from: AccessPattern | None = None
         #: The same elements as another library's tensor, kept by `sim.fast`.
         self.fast_view: Any = None
+        #: The table that has a number for the bytes touched (`sim.range_table`), set with it.
+        self.range_table: Any = None
+        self.range_number = 0
 
     # -- description ---------------------------------------------------------------------------
 
@@ -115,24 +124,28 @@ class AccessPattern:
             return 0
         return self.buffer_.start_partition + self.offset // self._partition_stride()
 
-    def kind(self) -> tuple[Any, ...]:
-        """What makes two operands cost and obey the same: space, dtype, shape, strides, start."""
-        if self._kind is None:
-            if self.is_explicit:
-                self._check_inside()
-            if 0 in self.shape:
-                raise OutOfBoundsError(
-                    f"a view of shape {self.shape}", allowed="at least 1 element on every axis"
-                )
-            self._kind = (
-                self.buffer_.space,
-                self.dtype,
-                self.shape,
-                self.strides,
-                self.start_partition,
-                None if self.indirection is None else self.indirection.index.kind(),
+    def kind(self) -> int:
+        """Equal for operands that cost and obey the same: space, dtype, shape, strides, start."""
+        return self.kind_number or self._number_kind()
+
+    def _number_kind(self) -> int:
+        if self.is_explicit:
+            self._check_inside()
+        if 0 in self.shape:
+            raise OutOfBoundsError(
+                f"a view of shape {self.shape}", allowed="at least 1 element on every axis"
             )
-        return self._kind
+        described = (
+            self.buffer_.space,
+            self.dtype,
+            self.shape,
+            self.strides,
+            self.start_partition,
+            None if self.indirection is None else self.indirection.index.kind(),
+        )
+        number = _KINDS.get(described)
+        self.kind_number = number or _KINDS.setdefault(described, next(_NEXT_KIND))
+        return self.kind_number
 
     def box(self) -> tuple[int, int, int, int]:
         """Physical bounding box: (first partition, end partition, first byte, end byte).
@@ -146,13 +159,10 @@ class AccessPattern:
 
     def comb(self) -> tuple[int, int]:
         """(period, run) in bytes of the gaps within the box, (0, 0) without regular gaps."""
-        if self._comb is None:
-            first = 1 if self.buffer_.on_chip else 0
-            shape, strides = self._reach()
-            period, run = comb_of(shape[first:], strides[first:])
-            item = dtypes.itemsize(self.dtype)
-            self._comb = period * item, run * item
-        return self._comb
+        first = 1 if self.buffer_.on_chip else 0
+        shape, strides = self._reach()
+        period, run = comb_of(shape[first:], strides[first:])
+        return period * self.itemsize, run * self.itemsize
 
     def _reach(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Shape and strides of all that may be touched, whatever an index holds."""

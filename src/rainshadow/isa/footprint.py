@@ -24,13 +24,15 @@ Footprint = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class Form:
     """What views of one shape and strides have in common.
 
-    low, high: first and last byte relative to the view's first element, of what may be touched.
-    tail: the footprint from its run on.  comb: as `AccessPattern.comb`.
+    item: bytes of an element.  low, high: first byte, and first byte of the last element, relative
+    to the view's first element, of what may be touched.  tail: the footprint from its run on.
+    comb: as `AccessPattern.comb`.
     """
 
+    item: int
     partitions: int
     low: int
     high: int
@@ -50,23 +52,27 @@ def footprint(view: AccessPattern) -> Footprint:
 
 def measure(view: AccessPattern) -> tuple[Footprint, tuple[int, int, int, int], tuple[int, int]]:
     """Footprint, box and comb of a view (`AccessPattern.box`, `comb`), quickly."""
-    buffer, picked = view.buffer_, view.indirection
-    item = view.itemsize
-    first = view.offset * item
+    buffer, form = view.buffer_, form_of(view)
+    first = view.offset * form.item
     partition = 0
     if buffer.on_chip:
         partition, first = divmod(first, buffer.size_bytes)
-    form = _form(
+    start = buffer.start_partition + partition
+    at = buffer.address + first
+    box = (start, start + form.partitions, at + form.low, at + form.high + form.item)
+    return (partition, form.partitions, first + form.low, *form.tail), box, form.comb
+
+
+def form_of(view: AccessPattern) -> Form:
+    """The form of a view; with its offset and buffer, it gives what `measure` does."""
+    buffer, picked = view.buffer_, view.indirection
+    return _form(
         view.shape,
         view.strides,
-        item,
+        view.itemsize,
         buffer.size_bytes if buffer.on_chip else 0,
         None if picked is None else (picked.axis, picked.limit, picked.stride),
     )
-    start = buffer.start_partition + partition
-    at = buffer.address + first
-    box = (start, start + form.partitions, at + form.low, at + form.high + item)
-    return (partition, form.partitions, first + form.low, *form.tail), box, form.comb
 
 
 @lru_cache(maxsize=65536)
@@ -76,7 +82,7 @@ def _form(
     item: int,
     partition_bytes: int,
     picked: tuple[int, int, int] | None,
-) -> _Form:
+) -> Form:
     extents, steps = list(shape), list(strides)
     flags = 0
     if picked is not None:
@@ -96,7 +102,8 @@ def _form(
         run, outer, flags = high - low + item, [], flags | BOUNDS
     pairs = [number for pair in reversed(outer) for number in pair]
     period, length = comb_of(extents, steps)
-    return _Form(
+    return Form(
+        item,
         partitions,
         low,
         high,

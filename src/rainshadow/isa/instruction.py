@@ -166,11 +166,16 @@ REGISTRY: dict[str, type[Instruction]] = {}
 
 @dataclass(frozen=True, slots=True)
 class Accessors:
-    """Field getters of one instruction class, made once."""
+    """Field getters of one instruction class, made once.
 
+    fields: options (the engine and `PARAMS`), then what is written, then what is read.
+    """
+
+    fields: Callable[[Any], tuple[Any, ...]]
+    num_options: int
+    num_writes: int
     reads: Callable[[Any], tuple[Any, ...]]
     writes: Callable[[Any], tuple[Any, ...]]
-    params: Callable[[Any], tuple[Any, ...]]
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
@@ -191,7 +196,14 @@ InstructionClass = TypeVar("InstructionClass", bound=type[Instruction])
 def instruction(cls: InstructionClass) -> InstructionClass:
     """Register an instruction class under its opcode."""
     REGISTRY[cls.opcode] = cls
-    ACCESSORS[cls] = Accessors(_getter(cls.READS), _getter(cls.WRITES), _getter(cls.PARAMS))
+    options = ("opcode", "engine", *cls.PARAMS)  # two at least: attrgetter then gives a tuple
+    ACCESSORS[cls] = Accessors(
+        attrgetter(*options, *cls.WRITES, *cls.READS),
+        len(options),
+        len(cls.WRITES),
+        _getter(cls.READS),
+        _getter(cls.WRITES),
+    )
     return cls
 
 

@@ -90,6 +90,21 @@ class Buffer:
             count *= size
         self.size_bytes = count * dtypes.itemsize(dtype)
 
+    def twin(self, name: str) -> Buffer:
+        """Another allocation of the same space, shape and dtype, without address or storage."""
+        twin = Buffer.__new__(Buffer)
+        twin.space = self.space
+        twin.shape = self.shape
+        twin.dtype = self.dtype
+        twin.address = twin.start_partition = twin.partition_bytes = 0
+        twin.storage = twin.release = None
+        twin.name = name
+        twin.ordinal = -1
+        twin.on_chip = self.on_chip
+        twin.partitions = self.partitions
+        twin.size_bytes = self.size_bytes
+        return twin
+
     def __del__(self) -> None:
         if self.release is not None:
             self.release(self)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,8 +24,7 @@ Column = np.ndarray[Any, np.dtype[Any]]
 _LARGE_SHARE = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A tensor that wants `size_bytes` per partition of `space`; where: the line that made it.
 
     at: the first byte that the kernel gives it, None for a tensor that is placed here.

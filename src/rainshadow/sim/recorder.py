@@ -21,7 +21,6 @@ from rainshadow.errors import CapacityError, InputError, NkiValidationError, Sou
 from rainshadow.isa import rules
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.accumulator import Accumulator
-from rainshadow.isa.footprint import measure
 from rainshadow.isa.instruction import ACCESSORS, Instruction, Signature, make_signature
 from rainshadow.isa.memory import Buffer, Space
 from rainshadow.isa.random import Generators
@@ -31,7 +30,8 @@ from rainshadow.sim.cores import Cores
 from rainshadow.sim.fast import fast_paths
 from rainshadow.sim.memory import Arena, Memories
 from rainshadow.sim.options import SimOptions
-from rainshadow.sim.placement import Accesses, Request, place
+from rainshadow.sim.placement import Accesses, place
+from rainshadow.sim.range_table import RangeTable
 from rainshadow.sim.replay import Step, flat_bytes
 from rainshadow.sim.storage import PARTITION_PADDING_BYTES, Storage
 from rainshadow.sim.tensor_table import TensorTable, label_of
@@ -55,6 +55,10 @@ _SPACE_NUMBER = {
     Space.private_hbm: SPACES.index("hbm"),
     Space.shared_hbm: SPACES.index("hbm"),
 }
+
+
+#: Frames from where lines are numbered to a function of `nki.isa`, which are ours.
+_ISSUE_DEPTH = 4
 
 
 class Recorder:
@@ -93,8 +97,7 @@ class Recorder:
         self._signatures: list[Signature] = []
         self._signature_ids: dict[Any, int] = {}
         self._lines = UserLines()
-        self._ranges: list[tuple[int, ...]] = []
-        self._range_ids: dict[Any, int] = {}
+        self._ranges = RangeTable()
         self._signature_column = array("i")
         self._line_column = array("i")
         self._access_column = array("i")
@@ -113,11 +116,13 @@ class Recorder:
         self._num_shared = 0
         self._num_iterations = 0
         self._placed = 0
-        self._requests: list[tuple[Space, int, str, int, int | None]] = []
+        self._tiles: dict[tuple[Any, ...], AccessPattern] = {}
         self._tensors = TensorTable()
         self._dependencies: list[tuple[int, int]] = []
         self._stored: list[tuple[int, int]] = []
         self._accumulated: WeakKeyDictionary[Buffer, set[Any]] = WeakKeyDictionary()
+        self._records = options.record
+        self._most_instructions = options.max_instructions
 
     # -- memory ------------------------------------------------------------------------------
 
@@ -137,7 +142,19 @@ class Recorder:
 
         Errors: `NkiValidationError` for impossible shapes, `CapacityError` when memory is full.
         """
-        extents = tuple(int(extent) for extent in shape)
+        extents = tuple(map(int, shape))
+        tile = self._tiles.get((extents, dtype, space))
+        if tile is None:
+            tile = self._first_tile(extents, dtype, space)
+        if space is Space.shared_hbm and self.cores.count > 1:
+            return self._shared_tensor(tile, name, flags)
+        return self._view(tile, self._buffer(tile.buffer_, name, address, flags))
+
+    def _view(self, tile: AccessPattern, buffer: Buffer) -> AccessPattern:
+        return AccessPattern(buffer, tile.dtype, tile.shape, tile.strides)
+
+    def _first_tile(self, extents: tuple[int, ...], dtype: str, space: Space) -> AccessPattern:
+        """A tile without address or bytes, that others of its kind are made like."""
         if not extents or min(extents) < 1:
             raise self._located(
                 NkiValidationError(f"tensor of shape {extents}", allowed="axes of 1 or more")
@@ -150,63 +167,51 @@ class Recorder:
                     fix="tile axis 0",
                 )
             )
-        if space.on_chip and len(extents) == 1:
-            extents = (extents[0], 1)
-        if space is Space.shared_hbm and self.cores.count > 1:
-            return self._shared_tensor(extents, dtype, name, flags)
-        buffer = self._buffer(extents, dtype, space, name, address, flags)
-        return AccessPattern(buffer, dtype, extents, contiguous_strides(extents))
+        shape = (extents[0], 1) if space.on_chip and len(extents) == 1 else extents
+        buffer = Buffer(space=space, shape=shape, dtype=dtype)
+        tile = AccessPattern(buffer, dtype, shape, contiguous_strides(shape))
+        self._tiles[extents, dtype, space] = tile
+        return tile
 
-    def _shared_tensor(
-        self, extents: tuple[int, ...], dtype: str, name: str, flags: int
-    ) -> AccessPattern:
+    def _shared_tensor(self, tile: AccessPattern, name: str, flags: int) -> AccessPattern:
         """The n-th shared tensor of every core is one tensor.
 
         Errors: `NkiValidationError` where the cores disagree about it.
         """
         number = self._num_shared
         self._num_shared += 1
-        buffer = self.cores.shared(
-            number, lambda: self._buffer(extents, dtype, Space.shared_hbm, name, flags=flags)
-        )
-        if (buffer.shape, buffer.dtype) != (extents, dtype):
+        buffer = self.cores.shared(number, lambda: self._buffer(tile.buffer_, name, None, flags))
+        if (buffer.shape, buffer.dtype) != (tile.shape, tile.dtype):
             raise self._located(
                 NkiValidationError(
-                    f"shared_hbm tensor {number + 1} is {dtype}{list(extents)} on core "
+                    f"shared_hbm tensor {number + 1} is {tile.dtype}{list(tile.shape)} on core "
                     f"{self.program_id}, {buffer.dtype}{list(buffer.shape)} on another",
                     allowed="the same shared tensors in the same order on every core",
                 )
             )
         self._note(buffer, flags, f"shared {number}")
-        return AccessPattern(buffer, dtype, extents, contiguous_strides(extents))
+        return self._view(tile, buffer)
 
     def _buffer(
-        self,
-        extents: tuple[int, ...],
-        dtype: str,
-        space: Space,
-        name: str,
-        address: tuple[int, int] | None = None,
-        flags: int = 0,
+        self, like: Buffer, name: str, address: tuple[int, int] | None, flags: int
     ) -> Buffer:
-        buffer = Buffer(space=space, shape=extents, dtype=dtype, name=name)
-        label = label_of(buffer)
-        if space.on_chip and address is not None:
-            self._put(buffer, label, *address)
-        elif space.on_chip:
-            self._request(buffer, label)
-        else:
-            buffer.address = self._hbm_address(buffer, label)
+        buffer = like.twin(name)
+        if not buffer.on_chip:
+            buffer.address = self._hbm_address(buffer, label_of(buffer))
             buffer.ordinal = self.cores.new_hbm_ordinal()
             self._note(buffer, flags)
+        elif address is not None:
+            self._put(buffer, *address)
+        else:
+            self._request(buffer)
         if self.with_data:
             line = self._lines.here() if self.options.zeroed else None
             buffer.storage = self._storage.of(buffer, line)
-        if self.kept is None:
+        if self.kept is None and (self.with_data or not buffer.on_chip):
             buffer.release = self._release
         return buffer
 
-    def _put(self, buffer: Buffer, label: str, partition: int, first_byte: int) -> None:
+    def _put(self, buffer: Buffer, partition: int, first_byte: int) -> None:
         """At the address the kernel gives: placement keeps other tiles away from it."""
         memory = self.core.sbuf if buffer.space is Space.sbuf else self.core.psum
         partitions, size = int(self.core.partitions.value), int(memory.bytes_per_partition.value)
@@ -219,36 +224,33 @@ class Recorder:
         ):
             raise self._located(
                 CapacityError(
-                    f"{label} at address ({partition}, {first_byte}): partitions {partition}.."
-                    f"{partition + buffer.partitions - 1}, bytes {first_byte}..{end - 1}",
+                    f"{label_of(buffer)} at address ({partition}, {first_byte}): "
+                    f"partitions {partition}..{partition + buffer.partitions - 1}, "
+                    f"bytes {first_byte}..{end - 1}",
                     allowed=f"partitions 0..{partitions - 1}, bytes 0..{size - 1} of "
                     f"{buffer.space.value}",
                 )
             )
         buffer.start_partition, buffer.address = partition, first_byte
         buffer.partition_bytes = size + PARTITION_PADDING_BYTES
-        self._number(buffer, label, first_byte)
+        self._number(buffer, GIVEN)
 
-    def _request(self, buffer: Buffer, label: str) -> None:
+    def _request(self, buffer: Buffer) -> None:
         """On-chip addresses are given out when the kernel is over (`sim.placement`)."""
         arena = self.memories.arena(buffer.space)
         if buffer.size_bytes > arena.capacity_bytes:
             raise self._located(
                 CapacityError(
-                    f"{label}: {buffer.size_bytes} B per partition of {arena.name}",
+                    f"{label_of(buffer)}: {buffer.size_bytes} B per partition of {arena.name}",
                     allowed=f"{arena.capacity_bytes} B",
                     fix="tile the free axes",
                 )
             )
-        self._number(buffer, label, None)
+        self._number(buffer, 0)
 
-    def _number(self, buffer: Buffer, label: str, at: int | None) -> None:
-        if self.options.record:
-            buffer.ordinal = len(self._requests)
-            self._requests.append(
-                (buffer.space, buffer.size_bytes, label, self._lines.number(), at)
-            )
-            self._note(buffer, flags=0 if at is None else GIVEN)
+    def _number(self, buffer: Buffer, flags: int) -> None:
+        if self._records:
+            self._note(buffer, flags)
         elif self.addresses is not None:
             buffer.ordinal = self._placed
             self._placed += 1
@@ -285,7 +287,7 @@ class Recorder:
 
     def _note(self, buffer: Buffer, flags: int = 0, shared: str = "") -> None:
         """Enter a tensor in the Trace's table, with the line that makes it."""
-        if self.options.record:
+        if self._records:
             line = -1 if flags & ARGUMENT else self._lines.number()
             self._tensors.add(buffer, _SPACE_NUMBER[buffer.space], line, flags, shared)
 
@@ -303,38 +305,37 @@ class Recorder:
         """Check, execute and record one instruction."""
         cls = type(instr)
         accessors = ACCESSORS[cls]
-        writes = accessors.writes(instr)
-        reads = accessors.reads(instr)
-        key = (
-            cls,
-            instr.engine,
-            accessors.params(instr),
-            tuple([_kind(v) for v in writes]),
-            tuple([_kind(v) for v in reads]),
-        )
+        fields = accessors.fields(instr)
+        operands = fields[accessors.num_options :]
+        key = (cls, fields[: accessors.num_options], tuple(map(_kind, operands)))
         signature = self._signature_ids.get(key)
         if signature is None:
             signature = self._first_of_its_kind(instr, key)
-        if self.cores.count > 1 and any(_is_shared(view) for view in writes):
+        if self.cores.count > 1 and any(map(_is_shared, operands[: accessors.num_writes])):
             self.cores.give_way(self.program_id)
         if self.with_data:
-            try:
-                fast = self._fast.get(cls)
-                if fast is None or not fast(instr):
-                    fast = None
-                    instr.meaning()
-                if self.kept is not None:
-                    self.kept.append((fast or cls.meaning, instr))
-            except NkiValidationError as error:
-                raise self._located(error) from None
+            self._execute(cls, instr)
         elif cls.MEETS:
             instr.meet()
         self.instruction_count += 1
-        self._check_end(self.instruction_count, "instructions")
-        if self.options.record:
+        if self.instruction_count > self._most_instructions:
+            raise self._endless("instructions")
+        if self._records:
+            writes, reads = operands[: accessors.num_writes], operands[accessors.num_writes :]
             if self.with_data and self.cores.count > 1:
                 self._note_stored(writes, reads)
             self._append(signature, writes, reads)
+
+    def _execute(self, cls: type[Instruction], instr: Instruction) -> None:
+        try:
+            fast = self._fast.get(cls)
+            if fast is None or not fast(instr):
+                fast = None
+                instr.meaning()
+            if self.kept is not None:
+                self.kept.append((fast or cls.meaning, instr))
+        except NkiValidationError as error:
+            raise self._located(error) from None
 
     def _note_stored(self, writes: tuple[Any, ...], reads: tuple[Any, ...]) -> None:
         """What the row that comes next has stored where other cores see it.
@@ -354,33 +355,32 @@ class Recorder:
     def count_iteration(self) -> None:
         """A turn of a loop that only its own condition ends."""
         self._num_iterations += 1
-        self._check_end(self._num_iterations, "iterations of while loops")
+        if self._num_iterations > self._most_instructions:
+            raise self._endless("iterations of while loops")
 
-    def _check_end(self, count: int, what: str) -> None:
-        limit = self.options.max_instructions
-        if count > limit:
-            raise self._located(
-                InputError(
-                    f"kernel {self.kernel} has executed {limit} {what}",
-                    fix="end the loop, or raise SimOptions.max_instructions",
-                )
+    def _endless(self, what: str) -> Exception:
+        return self._located(
+            InputError(
+                f"kernel {self.kernel} has executed {self._most_instructions} {what}",
+                fix="end the loop, or raise SimOptions.max_instructions",
             )
+        )
 
     def _append(self, signature: int, writes: tuple[Any, ...], reads: tuple[Any, ...]) -> None:
         self._signature_column.append(signature)
-        self._line_column.append(self._lines.number())
-        access = self._access_column
+        self._line_column.append(self._lines.number(_ISSUE_DEPTH))
+        access, number_of = self._access_column, self._ranges.number
         for view in writes:
             if type(view) is AccessPattern:
-                access.append(self._range_id(view) * 2 + 1)
+                access.append(number_of(view) * 2 + 1)
             elif type(view) is tuple:
-                access.extend([self._range_id(v) * 2 + 1 for v in view])
+                access.extend([number_of(v) * 2 + 1 for v in view])
         for view in reads:
             if type(view) is AccessPattern:
-                access.append(self._range_id(view) * 2)
+                access.append(number_of(view) * 2)
                 self._append_indices(view)
             elif type(view) is tuple or type(view) is list:
-                access.extend([self._range_id(v) * 2 for v in view])
+                access.extend([number_of(v) * 2 for v in view])
         for view in writes:
             if type(view) is AccessPattern:
                 self._append_indices(view)
@@ -389,9 +389,9 @@ class Recorder:
     def _append_indices(self, view: AccessPattern) -> None:
         """What is read to know where the view lies."""
         if view.indirection is not None:
-            self._access_column.append(self._range_id(view.indirection.index) * 2)
+            self._access_column.append(self._ranges.number(view.indirection.index) * 2)
         if view.offset_from is not None:
-            self._access_column.append(self._range_id(view.offset_from) * 2)
+            self._access_column.append(self._ranges.number(view.offset_from) * 2)
 
     def _first_of_its_kind(self, instr: Instruction, key: Any) -> int:
         try:
@@ -402,22 +402,6 @@ class Recorder:
         self._signatures.append(make_signature(instr))
         number = len(self._signatures) - 1
         self._signature_ids[key] = number
-        return number
-
-    def _range_id(self, view: AccessPattern) -> int:
-        """Number of the bytes that a view touches: a row of `_ranges`."""
-        buffer, picked = view.buffer_, view.indirection
-        key = (buffer.ordinal, view.offset, view.shape, view.strides, view.dtype,
-               None if picked is None else (picked.limit, picked.stride))  # fmt: skip
-        number = self._range_ids.get(key)
-        if number is None:
-            number = len(self._ranges)
-            self._range_ids[key] = number
-            footprint, box, comb = measure(view)
-            self._ranges.append(
-                (self._tensors.footprint_id(footprint), _SPACE_NUMBER[buffer.space],
-                 buffer.ordinal, *box, *comb)
-            )  # fmt: skip
         return number
 
     def depend(self, row: int, producer: int) -> None:
@@ -465,39 +449,31 @@ class Recorder:
         Errors: `CapacityError` where more tensors are live at once than SBUF or PSUM holds.
         """
         access, access_end = _column(self._access_column), _column(self._access_end_column)
-        columns = np.array(self._ranges, dtype=np.int64).reshape(-1, 9)
-        ordinal = columns[:, 2]
-        owner = np.where(ordinal >= 0, ordinal, -1)
-        requests = [
-            Request(space, size, label, self._lines.lines[line].source, at)
-            for space, size, label, line, at in self._requests
-        ]
-        self.addresses = place(requests, Accesses(access, access_end, owner), self.memories)
-        absolute = columns[:, [1, 3, 4, 5, 6, 7, 8]]
-        # Ranges of tiles at addresses that the kernel gives are absolute already.
-        shift = np.array([0 if r.at is not None else 1 for r in requests] + [0]) * np.append(
-            self.addresses, 0
+        ordinal = self._ranges.ordinals
+        self.addresses = place(
+            self._tensors.requests(self._lines.lines),
+            Accesses(access, access_end, np.maximum(ordinal, -1)),
+            self.memories,
         )
-        absolute[:, 3:5] += shift[owner, None]
-        ranges, number = np.unique(absolute, axis=0, return_inverse=True)
-        renumbered = number.reshape(-1)[access >> 1] * 2 + (access & 1)
-        tensors = self._tensors.rows(self.addresses)
-        uses = np.stack([self._tensors.indices(ordinal), columns[:, 0]], axis=1)
+        tensors, owner = self._tensors.rows(self.addresses), self._tensors.indices(ordinal)
+        measured = self._ranges.measured(tensors[owner], SPACES.index("hbm"))
+        renumbered = measured.range[access >> 1] * 2 + (access & 1)
+        uses = np.stack([owner, measured.footprint], axis=1)
         trace = Trace(
             kernel=self.kernel,
             chip=self.chip.name,
             signature=_column(self._signature_column),
             line=_column(self._line_column),
-            access=renumbered,
+            access=renumbered.astype(np.int32),
             access_end=access_end,
-            ranges=ranges,
+            ranges=measured.ranges,
             signatures=tuple(self._signatures),
             lines=tuple(self._lines.lines),
             peak_bytes=self.memories.peaks(),
             tensors=tensors,
             use=access >> 1,
             uses=uses.astype(np.int32),
-            footprints=self._tensors.footprints(),
+            footprints=measured.footprints,
             names=tuple(self._tensors.names),
             stored=np.array(self._stored, dtype=np.int64).reshape(-1, 2),
         )
@@ -510,7 +486,7 @@ def _is_shared(view: Any) -> bool:
 
 def _kind(value: Any) -> Any:
     if type(value) is AccessPattern:
-        return value.kind()
+        return value.kind_number or value.kind()
     return tuple(map(_kind, value)) if type(value) is tuple else type(value)
 
 

@@ -1,19 +1,25 @@
-"""Knows the tensors of one recorded launch and the exact bytes its views touch in them."""
+"""Knows the tensors of one recorded launch."""
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from rainshadow.isa.footprint import WIDTH, Footprint
-from rainshadow.isa.memory import Buffer
+from rainshadow.isa.memory import Buffer, Space
+from rainshadow.sim.placement import Request
+from rainshadow.sim.trace import GIVEN, SPACES, TraceLine
 
 Column = np.ndarray[Any, np.dtype[Any]]
 
+#: The on-chip spaces, by their number in `Trace`.
+_SPACES = {SPACES.index(space.value): space for space in (Space.sbuf, Space.psum)}
+
 #: Columns of `Trace.tensors`.
 _COLUMNS = 9
-_ADDRESS, _FLAGS = 3, 5
+_ADDRESS, _SIZE, _FLAGS, _LINE, _NAME = 3, 4, 5, 6, 7
 
 
 class TensorTable:
@@ -22,13 +28,16 @@ class TensorTable:
     def __init__(self) -> None:
         self.names: list[str] = []
         self._name_ids: dict[str, int] = {}
-        self._on_chip: list[list[int]] = []
+        self._on_chip = array("q")
+        self._num_on_chip = 0
         self._hbm: list[list[int]] = []
         self._hbm_numbers: dict[int, int] = {}
-        self._footprints: dict[Footprint, int] = {}
 
-    def add(self, buffer: Buffer, space: int, line: int, flags: int, shared: str) -> None:
-        """Enter a tensor; one that the core knows already gets the shared key."""
+    def add(self, buffer: Buffer, space: int, line: int, flags: int, shared: str = "") -> None:
+        """Enter a tensor; one that the core knows already gets the shared key.
+
+        One on chip gets the next ordinal.
+        """
         row = [
             space,
             buffer.start_partition,
@@ -41,7 +50,9 @@ class TensorTable:
             self._name(shared),
         ]
         if buffer.on_chip:
-            self._on_chip.append(row)
+            buffer.ordinal = self._num_on_chip
+            self._num_on_chip += 1
+            self._on_chip.extend(row)
             return
         number = self._hbm_numbers.get(buffer.ordinal)
         if number is None:
@@ -53,13 +64,9 @@ class TensorTable:
     def mark(self, buffer: Buffer, flag: int) -> None:
         """Set a flag of a tensor that has been entered."""
         if buffer.on_chip:
-            self._on_chip[buffer.ordinal][_FLAGS] |= flag
+            self._on_chip[buffer.ordinal * _COLUMNS + _FLAGS] |= flag
         elif buffer.ordinal in self._hbm_numbers:
             self._hbm[self._hbm_numbers[buffer.ordinal]][_FLAGS] |= flag
-
-    def footprint_id(self, footprint: Footprint) -> int:
-        """Number of a view's footprint."""
-        return self._footprints.setdefault(footprint, len(self._footprints))
 
     def _name(self, text: str) -> int:
         number = self._name_ids.get(text)
@@ -75,21 +82,38 @@ class TensorTable:
         """Rows of the table for the buffers of these ordinals."""
         result = ordinals.copy()
         of_ordinal = {
-            ordinal: len(self._on_chip) + number for ordinal, number in self._hbm_numbers.items()
+            ordinal: self._num_on_chip + number for ordinal, number in self._hbm_numbers.items()
         }
-        for position in np.flatnonzero(ordinals < 0).tolist():
-            result[position] = of_ordinal[int(ordinals[position])]
+        outside, which = np.unique(ordinals[ordinals < 0], return_inverse=True)
+        rows = np.array([of_ordinal[ordinal] for ordinal in outside.tolist()], dtype=np.int64)
+        result[ordinals < 0] = rows[which] if len(rows) else 0
         return result
+
+    def requests(self, lines: Sequence[TraceLine]) -> list[Request]:
+        """The tensors on chip, as placement takes them."""
+        columns = self._table().T
+        space, at, size, flags, line, name = columns[[0, _ADDRESS, _SIZE, _FLAGS, _LINE, _NAME]]
+        return list(
+            map(
+                Request,
+                [_SPACES[number] for number in space.tolist()],
+                size.tolist(),
+                [self.names[number] for number in name.tolist()],
+                [lines[number].source for number in line.tolist()],
+                [a if given else None for a, given in zip(at.tolist(), flags & GIVEN, strict=True)],
+            )
+        )
+
+    def _table(self) -> Column:
+        """int64[tensors on chip, 9]."""
+        return np.array(self._on_chip, dtype=np.int64).reshape(-1, _COLUMNS)
 
     def rows(self, addresses: Column) -> Column:
         """int64[t, 9]; addresses: of the tensors on chip, as placed."""
-        table = np.array(self._on_chip + self._hbm, dtype=np.int64).reshape(-1, _COLUMNS)
-        table[: len(self._on_chip), _ADDRESS] = addresses[: len(self._on_chip)]
-        return table
-
-    def footprints(self) -> Column:
-        """int64[f, WIDTH]."""
-        return np.array(list(self._footprints), dtype=np.int64).reshape(-1, WIDTH)
+        table = self._table()
+        table[:, _ADDRESS] = addresses[: len(table)]
+        outside = np.array(self._hbm, dtype=np.int64).reshape(-1, _COLUMNS)
+        return np.concatenate([table, outside])
 
 
 def label_of(buffer: Buffer) -> str:

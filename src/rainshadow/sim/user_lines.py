@@ -20,8 +20,12 @@ class UserLines:
 
     def __init__(self) -> None:
         self.lines: list[TraceLine] = []
-        self._numbers: dict[tuple[CodeType, int], int] = {}
-        self._inner_codes: dict[CodeType, bool] = {}
+        self._numbers: dict[tuple[int, int], int] = {}
+        #: By id of a code object: the numbers of its instructions, None for code of ours. A code
+        #: object's own hash reads all of its bytecode, every time.
+        self._sites: dict[int, dict[int, int] | None] = {}
+        #: Kept, so that their ids stay theirs.
+        self._codes: list[CodeType] = []
         self._earlier: int | None = None
 
     @contextmanager
@@ -33,39 +37,53 @@ class UserLines:
         finally:
             self._earlier = before
 
-    def number(self) -> int:
-        """Number of the line that is running."""
+    def number(self, depth: int = 1) -> int:
+        """Number of the line that is running. depth: how many frames from here on are ours."""
         if self._earlier is not None:
             return self._earlier
-        frame = self._frame()
-        key = (frame.f_code, frame.f_lineno)
-        number = self._numbers.get(key)
-        if number is None:
-            number = len(self.lines)
-            self._numbers[key] = number
-            self.lines.append(TraceLine(_source_line(frame), frame.f_code.co_name))
-        return number
+        frame = self._frame(depth + 1)
+        site = self._sites[id(frame.f_code)]
+        number = site.get(frame.f_lasti) if site is not None else None
+        return self._number_of(frame, site) if number is None else number
 
     def here(self) -> SourceLine:
         """The line that is running."""
         if self._earlier is not None:
             return self.lines[self._earlier].source
-        return _source_line(self._frame())
+        return _source_line(self._frame(2))
 
-    def _frame(self) -> FrameType:
-        frame: FrameType | None = sys._getframe(3)
-        inner = self._inner_codes
+    def _frame(self, depth: int) -> FrameType:
+        """The deepest frame that is not ours; the one at `depth` where all are."""
+        frame: FrameType | None = sys._getframe(depth)
+        sites = self._sites
         while frame is not None:
-            code = frame.f_code
-            is_inner = inner.get(code)
-            if is_inner is None:
-                module = frame.f_globals.get("__name__", "")
-                is_inner = module.startswith(_INNER_MODULES)
-                inner[code] = is_inner
-            if not is_inner:
+            try:
+                site = sites[id(frame.f_code)]
+            except KeyError:
+                site = self._enter(frame)
+            if site is not None:
                 return frame
             frame = frame.f_back
-        return sys._getframe(3)
+        return sys._getframe(depth)
+
+    def _enter(self, frame: FrameType) -> dict[int, int] | None:
+        """Note a code object met for the first time."""
+        module = frame.f_globals.get("__name__", "")
+        site = None if module.startswith(_INNER_MODULES) else dict[int, int]()
+        self._codes.append(frame.f_code)
+        self._sites[id(frame.f_code)] = site
+        return site
+
+    def _number_of(self, frame: FrameType, site: dict[int, int] | None) -> int:
+        """Number of a frame's line, which several of its instructions may stand in."""
+        key = id(frame.f_code), frame.f_lineno
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self.lines)
+            self.lines.append(TraceLine(_source_line(frame), frame.f_code.co_name))
+        if site is not None:
+            site[frame.f_lasti] = number
+        return number
 
 
 def user_line(traceback: TracebackType | None) -> SourceLine | None:
