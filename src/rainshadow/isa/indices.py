@@ -38,6 +38,9 @@ def axis_names(pattern: Sequence[Any]) -> list[tuple[str, ...]]:
     return [(entry,) if isinstance(entry, str) else tuple(entry) for entry in pattern]
 
 
+_WHOLE = slice(None)
+
+
 def window(
     key: Any, shape: tuple[int, ...], strides: tuple[int, ...], on_chip: bool
 ) -> tuple[tuple[int, ...], tuple[int, ...], int]:
@@ -58,19 +61,23 @@ def window(
             f"{len(key)} indices for a tensor of {len(shape)} axes, shape {shape}",
             fix="drop the surplus indices",
         )
+    if len(key) < len(shape):
+        key += (_WHOLE,) * (len(shape) - len(key))
     extents: list[int] = []
     steps: list[int] = []
     offset = 0
-    for axis, (extent, stride) in enumerate(zip(shape, strides, strict=True)):
-        index = key[axis] if axis < len(key) else slice(None)
-        if type(index) is slice:
-            if index.start is None and index.stop is None and index.step is None:
-                extents.append(extent)
+    for axis, index in enumerate(key):
+        stride = strides[axis]
+        if isinstance(index, DynamicSlice):
+            start, count, step = int(index.start), int(index.size), 1
+            if start < 0 or count < 0 or start + count > shape[axis]:
+                start, count, step = _checked(start, count, step, axis, shape)
+        elif type(index) is slice:
+            if index == _WHOLE:
+                extents.append(shape[axis])
                 steps.append(stride)
                 continue
             start, count, step = _resolve(index, axis, shape)
-        elif isinstance(index, DynamicSlice):
-            start, count, step = _checked(int(index.start), int(index.size), 1, axis, shape)
         else:
             start, count, step = _position(index, axis, shape), 1, 1
             if axis != 0 or not on_chip:

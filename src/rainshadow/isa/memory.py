@@ -41,11 +41,13 @@ class Buffer:
     partition_bytes: in `storage`, from one partition to the next; 0 where these are size_bytes
     apart, as they are unless tiles share the storage.
     ordinal: number of an on-chip tensor among its core's, or below -1 of one in HBM; else -1.
+    accumulated: on chip, what matmuls have written first and add to from then on.
     release: called with the buffer when nothing refers to it any more.
     """
 
     __slots__ = (
         "__weakref__",
+        "accumulated",
         "address",
         "dtype",
         "name",
@@ -82,6 +84,7 @@ class Buffer:
         self.ordinal = -1
         self.partition_bytes = 0
         self.release: Callable[[Buffer], None] | None = None
+        self.accumulated: set[Any] | None = None
         self.on_chip = space.on_chip
         self.partitions = shape[0] if self.on_chip else 1
         per_partition = shape[1:] if self.on_chip else shape
@@ -97,7 +100,7 @@ class Buffer:
         twin.shape = self.shape
         twin.dtype = self.dtype
         twin.address = twin.start_partition = twin.partition_bytes = 0
-        twin.storage = twin.release = None
+        twin.storage = twin.release = twin.accumulated = None
         twin.name = name
         twin.ordinal = -1
         twin.on_chip = self.on_chip

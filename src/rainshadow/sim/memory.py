@@ -19,12 +19,6 @@ from rainshadow.isa.memory import Space
 Stretch = tuple[int, int]
 
 
-@dataclass(slots=True)
-class _Live:
-    label: str
-    size_bytes: int
-
-
 class Arena:
     """One address space of `capacity_bytes`, in units of `granule_bytes`.
 
@@ -45,7 +39,8 @@ class Arena:
         self.peak_bytes = 0
         self._free: list[Stretch] = [(0, self.capacity_bytes)]
         self._cursor = 0
-        self._live: dict[int, _Live] = {}
+        #: By first byte: label and bytes.
+        self._live: dict[int, tuple[str, int]] = {}
 
     def rounded(self, size_bytes: int) -> int:
         """`size_bytes` in whole granules."""
@@ -57,6 +52,11 @@ class Arena:
         avoid: (first, end) byte of stretches that others will need, in order and disjoint.
         """
         size = self.rounded(size_bytes)
+        at = -1 if avoid else self._next(size)
+        if at >= 0:
+            self._cursor = (at + size) % self.capacity_bytes
+            self._hold(at, size, label)
+            return at
         for index in self._from_cursor():
             for start, end in _outside(self._free[index], avoid):
                 at = max(start, self._cursor) if start <= self._cursor < end else start
@@ -70,6 +70,21 @@ class Arena:
                 return at
         raise self._full(size, label, avoid)
 
+    def _next(self, size: int) -> int:
+        """Take `size` bytes right at the cursor, or -1 where they are not free."""
+        free, cursor = self._free, self._cursor
+        index = bisect.bisect_right(free, (cursor, self.capacity_bytes + 1)) - 1
+        if index < 0:
+            return -1
+        start, end = free[index]
+        if end - cursor < size:
+            return -1
+        if start == cursor and end - cursor > size:
+            free[index] = (cursor + size, end)
+        else:
+            self._take(index, cursor, size)
+        return cursor
+
     def reserve(self, at: int, size_bytes: int, label: str) -> None:
         """Take the stretch that starts at `at`, which must be free."""
         size = self.rounded(size_bytes)
@@ -79,9 +94,10 @@ class Arena:
         self._hold(at, size, label)
 
     def _hold(self, at: int, size: int, label: str) -> None:
-        self._live[at] = _Live(label, size)
+        self._live[at] = label, size
         self.used_bytes += size
-        self.peak_bytes = max(self.peak_bytes, self.used_bytes)
+        if self.used_bytes > self.peak_bytes:
+            self.peak_bytes = self.used_bytes
 
     def _from_cursor(self) -> Iterator[int]:
         """Free stretches in address order from the cursor, then from the start."""
@@ -101,20 +117,20 @@ class Arena:
 
     def release(self, at: int) -> None:
         """The stretch that starts at `at` is free again."""
-        live = self._live.pop(at)
-        self.used_bytes -= live.size_bytes
-        start, end = at, at + live.size_bytes
-        index = bisect.bisect_left(self._free, (start, end))
-        if index < len(self._free) and self._free[index][0] == end:
-            end = self._free.pop(index)[1]
-        if index > 0 and self._free[index - 1][1] == start:
-            index -= 1
-            start = self._free.pop(index)[0]
-        self._free.insert(index, (start, end))
+        _, size = self._live.pop(at)
+        self.used_bytes -= size
+        free, start, end = self._free, at, at + size
+        index = bisect.bisect_left(free, (start, end))
+        if index < len(free) and free[index][0] == end:
+            end = free.pop(index)[1]
+        if index > 0 and free[index - 1][1] == start:
+            free[index - 1] = (free[index - 1][0], end)
+        else:
+            free.insert(index, (start, end))
 
     def _full(self, size: int, label: str, avoid: Sequence[Stretch]) -> CapacityError:
-        largest = sorted(self._live.values(), key=lambda live: -live.size_bytes)[:8]
-        listing = "; ".join(f"{live.label} {live.size_bytes} B" for live in largest)
+        largest = sorted(self._live.values(), key=lambda live: -live[1])[:8]
+        listing = "; ".join(f"{label} {size} B" for label, size in largest)
         holes = (hole for free in self._free for hole in _outside(free, avoid))
         largest_hole = max((end - start for start, end in holes), default=0)
         given = f", {self.claimed_bytes} at addresses the kernel gives" if avoid else ""

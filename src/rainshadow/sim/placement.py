@@ -196,17 +196,19 @@ class _Job:
         given_of: Callable[[int], list[Stretch]],
     ) -> Column:
         """In order of first use; fixed: addresses of some SBUF requests, by number."""
-        address = np.array([request.at or 0 for request in self.requests], dtype=np.int64)
+        requests = self.requests
+        address = [request.at or 0 for request in requests]
         first, last, deaths = self.lives.first, self.lives.last, self.lives.deaths
+        arenas = {space: memories.arena(space) for space in (Space.sbuf, Space.psum)}
         coming = _Coming.of(self, fixed)
         dying = 0
         for number in self.lives.births:
             while last[deaths[dying]] < first[number]:
                 dead = deaths[dying]
-                memories.arena(self.requests[dead].space).release(int(address[dead]))
+                arenas[requests[dead].space].release(address[dead])
                 dying += 1
-            request = self.requests[number]
-            arena = memories.arena(request.space)
+            request = requests[number]
+            arena = arenas[request.space]
             if number in fixed:
                 arena.reserve(fixed[number], request.size_bytes, request.label)
                 address[number] = fixed[number]
@@ -219,7 +221,7 @@ class _Job:
             except CapacityError as error:
                 error.where = request.where
                 raise
-        return address
+        return np.array(address, dtype=np.int64)
 
     def _large(self, sbuf: Arena) -> dict[int, int]:
         """Addresses of the large SBUF tiles: largest first, each at the highest end that is free.

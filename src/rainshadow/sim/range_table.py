@@ -7,6 +7,7 @@ strides have. Where the tensors lie is known when the kernel is over.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,8 @@ class RangeTable:
 
     def _columns(self) -> Column:
         """int64[r, 3]: ordinal, offset in elements, form."""
-        return np.array(list(self._numbers), dtype=np.int64).reshape(-1, 3)
+        numbers = chain.from_iterable(self._numbers)
+        return np.fromiter(numbers, np.int64, 3 * len(self._numbers)).reshape(-1, 3)
 
     def measured(self, tensors: Column, hbm: int) -> Measured:
         """`isa.footprint.measure` of every range.

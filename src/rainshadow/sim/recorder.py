@@ -12,7 +12,6 @@ from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -57,8 +56,11 @@ _SPACE_NUMBER = {
 }
 
 
-#: Frames from where lines are numbered to a function of `nki.isa`, which are ours.
-_ISSUE_DEPTH = 4
+#: Frames from where lines are numbered to the caller of a function of `nki.isa`: all are ours, and
+#: the caller is, or is the user's.
+_ISSUE_DEPTH = 5
+#: The same to what allocates.
+_ALLOCATE_DEPTH = 3
 
 
 class Recorder:
@@ -120,7 +122,6 @@ class Recorder:
         self._tensors = TensorTable()
         self._dependencies: list[tuple[int, int]] = []
         self._stored: list[tuple[int, int]] = []
-        self._accumulated: WeakKeyDictionary[Buffer, set[Any]] = WeakKeyDictionary()
         self._records = options.record
         self._most_instructions = options.max_instructions
 
@@ -151,7 +152,10 @@ class Recorder:
         return self._view(tile, self._buffer(tile.buffer_, name, address, flags))
 
     def _view(self, tile: AccessPattern, buffer: Buffer) -> AccessPattern:
-        return AccessPattern(buffer, tile.dtype, tile.shape, tile.strides)
+        view = AccessPattern(buffer, tile.dtype, tile.shape, tile.strides)
+        if not buffer.start_partition:
+            view.kind_number = tile.kind_number
+        return view
 
     def _first_tile(self, extents: tuple[int, ...], dtype: str, space: Space) -> AccessPattern:
         """A tile without address or bytes, that others of its kind are made like."""
@@ -170,6 +174,7 @@ class Recorder:
         shape = (extents[0], 1) if space.on_chip and len(extents) == 1 else extents
         buffer = Buffer(space=space, shape=shape, dtype=dtype)
         tile = AccessPattern(buffer, dtype, shape, contiguous_strides(shape))
+        tile.kind()  # known to all that are made like it
         self._tiles[extents, dtype, space] = tile
         return tile
 
@@ -237,7 +242,8 @@ class Recorder:
 
     def _request(self, buffer: Buffer) -> None:
         """On-chip addresses are given out when the kernel is over (`sim.placement`)."""
-        arena = self.memories.arena(buffer.space)
+        memories = self.memories
+        arena = memories.sbuf if buffer.space is Space.sbuf else memories.psum
         if buffer.size_bytes > arena.capacity_bytes:
             raise self._located(
                 CapacityError(
@@ -288,7 +294,7 @@ class Recorder:
     def _note(self, buffer: Buffer, flags: int = 0, shared: str = "") -> None:
         """Enter a tensor in the Trace's table, with the line that makes it."""
         if self._records:
-            line = -1 if flags & ARGUMENT else self._lines.number()
+            line = -1 if flags & ARGUMENT else self._lines.number(_ALLOCATE_DEPTH)
             self._tensors.add(buffer, _SPACE_NUMBER[buffer.space], line, flags, shared)
 
     def note_results(self, returned: Any) -> None:
@@ -307,7 +313,11 @@ class Recorder:
         accessors = ACCESSORS[cls]
         fields = accessors.fields(instr)
         operands = fields[accessors.num_options :]
-        key = (cls, fields[: accessors.num_options], tuple(map(_kind, operands)))
+        kinds = [
+            value.kind_number or value.kind() if type(value) is AccessPattern else _kind(value)
+            for value in operands
+        ]
+        key = (cls, fields[: accessors.num_options], *kinds)
         signature = self._signature_ids.get(key)
         if signature is None:
             signature = self._first_of_its_kind(instr, key)
@@ -369,20 +379,21 @@ class Recorder:
     def _append(self, signature: int, writes: tuple[Any, ...], reads: tuple[Any, ...]) -> None:
         self._signature_column.append(signature)
         self._line_column.append(self._lines.number(_ISSUE_DEPTH))
-        access, number_of = self._access_column, self._ranges.number
+        access, ranges = self._access_column, self._ranges
         for view in writes:
             if type(view) is AccessPattern:
-                access.append(number_of(view) * 2 + 1)
+                access.append(ranges.number(view) * 2 + 1)
             elif type(view) is tuple:
-                access.extend([number_of(v) * 2 + 1 for v in view])
+                access.extend([ranges.number(v) * 2 + 1 for v in view])
         for view in reads:
             if type(view) is AccessPattern:
-                access.append(number_of(view) * 2)
-                self._append_indices(view)
+                access.append(ranges.number(view) * 2)
+                if view.is_indirect():
+                    self._append_indices(view)
             elif type(view) is tuple or type(view) is list:
-                access.extend([number_of(v) * 2 for v in view])
+                access.extend([ranges.number(v) * 2 for v in view])
         for view in writes:
-            if type(view) is AccessPattern:
+            if type(view) is AccessPattern and view.is_indirect():
                 self._append_indices(view)
         self._access_end_column.append(len(access))
 
@@ -411,7 +422,9 @@ class Recorder:
 
     def continue_accumulation(self, dst: AccessPattern) -> bool:
         """Whether a matmul into `dst` adds: true unless it is the first since allocation."""
-        written = self._accumulated.setdefault(dst.buffer_, set())
+        written = dst.buffer_.accumulated
+        if written is None:
+            written = dst.buffer_.accumulated = set()
         box = dst.box()
         if box in written:
             return True

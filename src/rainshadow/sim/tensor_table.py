@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -118,4 +119,9 @@ class TensorTable:
 
 def label_of(buffer: Buffer) -> str:
     """The tensor's name, or what it holds."""
-    return buffer.name or f"{buffer.dtype}{list(buffer.shape)}"
+    return buffer.name or _described(buffer.dtype, buffer.shape)
+
+
+@lru_cache(maxsize=4096)
+def _described(dtype: str, shape: tuple[int, ...]) -> str:
+    return f"{dtype}{list(shape)}"

@@ -41,19 +41,6 @@ class UserLines:
         """Number of the line that is running. depth: how many frames from here on are ours."""
         if self._earlier is not None:
             return self._earlier
-        frame = self._frame(depth + 1)
-        site = self._sites[id(frame.f_code)]
-        number = site.get(frame.f_lasti) if site is not None else None
-        return self._number_of(frame, site) if number is None else number
-
-    def here(self) -> SourceLine:
-        """The line that is running."""
-        if self._earlier is not None:
-            return self.lines[self._earlier].source
-        return _source_line(self._frame(2))
-
-    def _frame(self, depth: int) -> FrameType:
-        """The deepest frame that is not ours; the one at `depth` where all are."""
         frame: FrameType | None = sys._getframe(depth)
         sites = self._sites
         while frame is not None:
@@ -62,27 +49,38 @@ class UserLines:
             except KeyError:
                 site = self._enter(frame)
             if site is not None:
-                return frame
+                number = site.get(frame.f_lasti)
+                return self._number_of(frame, site) if number is None else number
             frame = frame.f_back
-        return sys._getframe(depth)
+        return self._number_of(sys._getframe(depth), {})
+
+    def here(self) -> SourceLine:
+        """The line that is running."""
+        if self._earlier is not None:
+            return self.lines[self._earlier].source
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and self._enter(frame) is None:
+            frame = frame.f_back
+        return _source_line(frame or sys._getframe(1))
 
     def _enter(self, frame: FrameType) -> dict[int, int] | None:
-        """Note a code object met for the first time."""
+        """What is known of a frame's code object, which may be met for the first time."""
+        if id(frame.f_code) in self._sites:
+            return self._sites[id(frame.f_code)]
         module = frame.f_globals.get("__name__", "")
         site = None if module.startswith(_INNER_MODULES) else dict[int, int]()
         self._codes.append(frame.f_code)
         self._sites[id(frame.f_code)] = site
         return site
 
-    def _number_of(self, frame: FrameType, site: dict[int, int] | None) -> int:
+    def _number_of(self, frame: FrameType, site: dict[int, int]) -> int:
         """Number of a frame's line, which several of its instructions may stand in."""
         key = id(frame.f_code), frame.f_lineno
         number = self._numbers.get(key)
         if number is None:
             number = self._numbers[key] = len(self.lines)
             self.lines.append(TraceLine(_source_line(frame), frame.f_code.co_name))
-        if site is not None:
-            site[frame.f_lasti] = number
+        site[frame.f_lasti] = number
         return number
 
 

@@ -17,6 +17,9 @@ from rainshadow.nki.constants import (
 )
 from rainshadow.nki.isa._issue import NkiInstruction, issue, nothing_issued, trigger_of
 
+#: Named here, as the functions' parameters have the enumeration's name.
+_SKIP = oob_mode.skip
+
 
 def dma_copy(
     dst: NkiTensor,
@@ -28,7 +31,7 @@ def dma_copy(
     name: str | None = None,
 ) -> NkiInstruction:
     """dst = src by DMA. oob_mode skip leaves out what a dynamic index would move from outside."""
-    skip = oob_mode.name == "skip"
+    skip = oob_mode is _SKIP
     if skip and any(view.offset_from is not None and not view.is_inside() for view in (dst, src)):
         return nothing_issued()
     return issue(DmaCopy(dst, src, trigger_of(engine, dge_mode), skip))
@@ -47,7 +50,7 @@ def dma_transpose(
     order = PERMUTATIONS.get(len(src.shape))
     if axes is not None and order is not None and tuple(axes) != order:
         raise NkiValidationError(f"dma_transpose: axes {tuple(axes)}", allowed=f"{order}")
-    skip = oob_mode.name == "skip"
+    skip = oob_mode is _SKIP
     return issue(DmaTranspose(dst, src, trigger_of(Engine.unknown, dge_mode), skip))
 
 
