@@ -14,6 +14,10 @@ from dataclasses import dataclass
 
 from rainshadow.errors import CapacityError
 from rainshadow.isa.memory import Space
+from rainshadow.machine import Chip, NeuronCore
+
+_SBUF_ALIGNMENT_BYTES = 32
+_HBM_ALIGNMENT_BYTES = 64
 
 #: (first, end) of a stretch of bytes, or of rows.
 Stretch = tuple[int, int]
@@ -176,6 +180,17 @@ class Memories:
     sbuf: Arena
     psum: Arena
     hbm: Arena
+
+    @staticmethod
+    def of(chip: Chip, core: NeuronCore) -> Memories:
+        """The empty memories of one core."""
+        sbuf, psum = core.sbuf, core.psum
+        banks = int(psum.bank_bytes_per_partition.value)
+        return Memories(
+            sbuf=Arena("sbuf", int(sbuf.usable_bytes_per_partition.value), _SBUF_ALIGNMENT_BYTES),
+            psum=Arena("psum", int(psum.bytes_per_partition.value), banks),
+            hbm=Arena("hbm", chip.core_hbm_bytes, _HBM_ALIGNMENT_BYTES),
+        )
 
     def arena(self, space: Space) -> Arena:
         """The address space that tensors of a memory space lie in."""

@@ -62,6 +62,14 @@ class RangeTable:
         view.range_table, view.range_number = self, number
         return number
 
+    def elsewhere(self, numbers: Column, ordinals: Column) -> Column:
+        """Numbers of the same bytes of other tensors of the same sizes."""
+        wheres, result = list(self._numbers), []
+        for number, ordinal in zip(numbers.tolist(), ordinals.tolist(), strict=True):
+            where = (ordinal, *wheres[number][1:])
+            result.append(self._numbers.setdefault(where, len(self._numbers)))
+        return np.array(result, dtype=np.int64)
+
     @property
     def ordinals(self) -> Column:
         """int64[r]: the tensor that each range lies in."""

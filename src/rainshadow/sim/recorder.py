@@ -27,11 +27,12 @@ from rainshadow.isa.strides import contiguous_strides
 from rainshadow.machine import Chip, NeuronCore
 from rainshadow.sim.cores import Cores
 from rainshadow.sim.fast import fast_paths
-from rainshadow.sim.memory import Arena, Memories
+from rainshadow.sim.memory import Memories
 from rainshadow.sim.options import SimOptions
-from rainshadow.sim.placement import Accesses, place
 from rainshadow.sim.range_table import RangeTable
 from rainshadow.sim.replay import Step, flat_bytes
+from rainshadow.sim.room import placed
+from rainshadow.sim.spilling import Rows
 from rainshadow.sim.storage import PARTITION_PADDING_BYTES, Storage
 from rainshadow.sim.tensor_table import TensorTable, label_of
 from rainshadow.sim.trace import (
@@ -40,14 +41,13 @@ from rainshadow.sim.trace import (
     RETURNED,
     SPACES,
     Trace,
+    TraceLine,
     with_dependencies,
 )
 from rainshadow.sim.user_lines import UserLines
 
 Column = np.ndarray[Any, np.dtype[Any]]
 
-_SBUF_ALIGNMENT_BYTES = 32
-_HBM_ALIGNMENT_BYTES = 64
 _SPACE_NUMBER = {
     Space.sbuf: SPACES.index("sbuf"),
     Space.psum: SPACES.index("psum"),
@@ -87,7 +87,7 @@ class Recorder:
         self.core: NeuronCore = chip.core
         self.options = options
         self.kernel = kernel
-        self.memories = _memories(chip, chip.core)
+        self.memories = Memories.of(chip, chip.core)
         self.generators = Generators(
             str(chip.generation), int(chip.core.partitions.value), options.seed
         )
@@ -99,7 +99,7 @@ class Recorder:
         self._signatures: list[Signature] = []
         self._signature_ids: dict[Any, int] = {}
         self._lines = UserLines()
-        self._ranges = RangeTable()
+        self.ranges = RangeTable()
         self._signature_column = array("i")
         self._line_column = array("i")
         self._access_column = array("i")
@@ -119,9 +119,11 @@ class Recorder:
         self._num_iterations = 0
         self._placed = 0
         self._tiles: dict[tuple[Any, ...], AccessPattern] = {}
-        self._tensors = TensorTable()
+        self.tensors = TensorTable()
         self._dependencies: list[tuple[int, int]] = []
         self._stored: list[tuple[int, int]] = []
+        #: The kernel's compiler moves tiles away where they do not fit (`sim.room`).
+        self.may_spill = False
         self._records = options.record
         self._most_instructions = options.max_instructions
 
@@ -261,6 +263,13 @@ class Recorder:
             buffer.ordinal = self._placed
             self._placed += 1
 
+    def enter(self, buffer: Buffer, line: int) -> None:
+        """A tensor that the kernel does not know of: moves of tiles need it."""
+        if not buffer.on_chip:
+            buffer.address = self._hbm_address(buffer, label_of(buffer))
+            buffer.ordinal = self.cores.new_hbm_ordinal()
+        self.tensors.add(buffer, _SPACE_NUMBER[buffer.space], line, 0)
+
     def _hbm_address(self, buffer: Buffer, label: str) -> int:
         try:
             return self.memories.hbm.allocate(buffer.size_bytes, label)
@@ -283,7 +292,7 @@ class Recorder:
         buffer.address = self.memories.hbm.allocate(buffer.size_bytes, name)
         buffer.storage = flat if self.with_data else None
         buffer.ordinal = self.cores.new_hbm_ordinal()
-        self._tensors.add(buffer, _SPACE_NUMBER[buffer.space], -1, ARGUMENT, f"argument {name}")
+        self.tensors.add(buffer, _SPACE_NUMBER[buffer.space], -1, ARGUMENT, f"argument {name}")
         self.arguments.append(buffer)
         return AccessPattern(buffer, dtype, tuple(array_.shape), strides)
 
@@ -295,12 +304,12 @@ class Recorder:
         """Enter a tensor in the Trace's table, with the line that makes it."""
         if self._records:
             line = -1 if flags & ARGUMENT else self._lines.number(_ALLOCATE_DEPTH)
-            self._tensors.add(buffer, _SPACE_NUMBER[buffer.space], line, flags, shared)
+            self.tensors.add(buffer, _SPACE_NUMBER[buffer.space], line, flags, shared)
 
     def note_results(self, returned: Any) -> None:
         """The kernel has returned these: tensors, or lists and tuples of them."""
         if isinstance(returned, AccessPattern) and self.options.record:
-            self._tensors.mark(returned.buffer_, RETURNED)
+            self.tensors.mark(returned.buffer_, RETURNED)
         elif isinstance(returned, list | tuple):
             for item in returned:
                 self.note_results(item)
@@ -379,7 +388,7 @@ class Recorder:
     def _append(self, signature: int, writes: tuple[Any, ...], reads: tuple[Any, ...]) -> None:
         self._signature_column.append(signature)
         self._line_column.append(self._lines.number(_ISSUE_DEPTH))
-        access, ranges = self._access_column, self._ranges
+        access, ranges = self._access_column, self.ranges
         for view in writes:
             if type(view) is AccessPattern:
                 access.append(ranges.number(view) * 2 + 1)
@@ -400,9 +409,18 @@ class Recorder:
     def _append_indices(self, view: AccessPattern) -> None:
         """What is read to know where the view lies."""
         if view.indirection is not None:
-            self._access_column.append(self._ranges.number(view.indirection.index) * 2)
+            self._access_column.append(self.ranges.number(view.indirection.index) * 2)
         if view.offset_from is not None:
-            self._access_column.append(self._ranges.number(view.offset_from) * 2)
+            self._access_column.append(self.ranges.number(view.offset_from) * 2)
+
+    def signature_of(self, instr: Instruction) -> int:
+        """Number of an instruction's signature, whose rules are checked the first time."""
+        accessors = ACCESSORS[type(instr)]
+        fields = accessors.fields(instr)
+        options, operands = fields[: accessors.num_options], fields[accessors.num_options :]
+        key = (type(instr), options, tuple(map(_kind, operands)))
+        number = self._signature_ids.get(key)
+        return self._first_of_its_kind(instr, key) if number is None else number
 
     def _first_of_its_kind(self, instr: Instruction, key: Any) -> int:
         try:
@@ -430,6 +448,11 @@ class Recorder:
             return True
         written.add(box)
         return False
+
+    @property
+    def lines(self) -> list[TraceLine]:
+        """The lines of the user's kernel, by number."""
+        return self._lines.lines
 
     def line(self) -> SourceLine:
         """The line of the user's kernel that is running."""
@@ -461,36 +484,39 @@ class Recorder:
 
         Errors: `CapacityError` where more tensors are live at once than SBUF or PSUM holds.
         """
-        access, access_end = _column(self._access_column), _column(self._access_end_column)
-        ordinal = self._ranges.ordinals
-        self.addresses = place(
-            self._tensors.requests(self._lines.lines),
-            Accesses(access, access_end, np.maximum(ordinal, -1)),
-            self.memories,
+        recorded = Rows(
+            _column(self._signature_column),
+            _column(self._line_column),
+            _column(self._access_column),
+            _column(self._access_end_column),
+            self._dependencies,
+            self._stored,
         )
-        tensors, owner = self._tensors.rows(self.addresses), self._tensors.indices(ordinal)
-        measured = self._ranges.measured(tensors[owner], SPACES.index("hbm"))
-        renumbered = measured.range[access >> 1] * 2 + (access & 1)
+        rows, self.addresses = placed(self, recorded)
+        tensors = self.tensors.rows(self.addresses)
+        owner = self.tensors.indices(self.ranges.ordinals)
+        measured = self.ranges.measured(tensors[owner], SPACES.index("hbm"))
+        renumbered = measured.range[rows.access >> 1] * 2 + (rows.access & 1)
         uses = np.stack([owner, measured.footprint], axis=1)
         trace = Trace(
             kernel=self.kernel,
             chip=self.chip.name,
-            signature=_column(self._signature_column),
-            line=_column(self._line_column),
+            signature=rows.signature,
+            line=rows.line,
             access=renumbered.astype(np.int32),
-            access_end=access_end,
+            access_end=rows.access_end,
             ranges=measured.ranges,
             signatures=tuple(self._signatures),
             lines=tuple(self._lines.lines),
             peak_bytes=self.memories.peaks(),
             tensors=tensors,
-            use=access >> 1,
+            use=rows.access >> 1,
             uses=uses.astype(np.int32),
             footprints=measured.footprints,
-            names=tuple(self._tensors.names),
-            stored=np.array(self._stored, dtype=np.int64).reshape(-1, 2),
+            names=tuple(self.tensors.names),
+            stored=np.array(rows.stored, dtype=np.int64).reshape(-1, 2),
         )
-        return with_dependencies(trace, self._dependencies)
+        return with_dependencies(trace, rows.dependencies)
 
 
 def _is_shared(view: Any) -> bool:
@@ -505,18 +531,6 @@ def _kind(value: Any) -> Any:
 
 def _column(values: array[int]) -> np.ndarray[Any, Any]:
     return np.frombuffer(values.tobytes(), dtype=np.int32)
-
-
-def _memories(chip: Chip, core: NeuronCore) -> Memories:
-    return Memories(
-        sbuf=Arena("sbuf", int(core.sbuf.usable_bytes_per_partition.value), _SBUF_ALIGNMENT_BYTES),
-        psum=Arena(
-            "psum",
-            int(core.psum.bytes_per_partition.value),
-            int(core.psum.bank_bytes_per_partition.value),
-        ),
-        hbm=Arena("hbm", chip.core_hbm_bytes, _HBM_ALIGNMENT_BYTES),
-    )
 
 
 class _Active(threading.local):

@@ -20,7 +20,7 @@ _SPACES = {SPACES.index(space.value): space for space in (Space.sbuf, Space.psum
 
 #: Columns of `Trace.tensors`.
 _COLUMNS = 9
-_ADDRESS, _SIZE, _FLAGS, _LINE, _NAME = 3, 4, 5, 6, 7
+_PARTITIONS, _ADDRESS, _SIZE, _FLAGS, _LINE, _NAME = 2, 3, 4, 5, 6, 7
 
 
 class TensorTable:
@@ -61,6 +61,24 @@ class TensorTable:
             self._hbm.append(row)
         else:
             self._hbm[number][-1] = row[-1]
+
+    def tile(self, ordinal: int) -> Buffer:
+        """One that stands for a tensor on chip: its bytes, without a storage."""
+        row = self._on_chip[ordinal * _COLUMNS : (ordinal + 1) * _COLUMNS]
+        size = row[_SIZE]
+        words, dtype = (size // 4, "uint32") if size % 4 == 0 else (size, "uint8")
+        buffer = Buffer(
+            space=_SPACES[row[0]],
+            shape=(row[_PARTITIONS], words),
+            dtype=dtype,
+            name=self.names[row[_NAME]],
+        )
+        buffer.ordinal = ordinal
+        return buffer
+
+    def line(self, ordinal: int) -> int:
+        """Number of the line that made a tensor on chip."""
+        return self._on_chip[ordinal * _COLUMNS + _LINE]
 
     def mark(self, buffer: Buffer, flag: int) -> None:
         """Set a flag of a tensor that has been entered."""

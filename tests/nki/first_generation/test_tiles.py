@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rainshadow.errors import NkiValidationError, OutOfBoundsError
+from rainshadow.nki.first_generation import compiler as ncc
 from rainshadow.nki.first_generation import isa as nisa
 from rainshadow.nki.first_generation import language as nl
 from rainshadow.nki.first_generation import launch
@@ -253,3 +254,49 @@ def test_running_sums_go_on_from_the_accumulator(x):
 
     expected = 10 + np.cumsum(2 * x, axis=1, dtype=np.float64)
     np.testing.assert_allclose(run(kernel, x).outputs, expected, rtol=1e-5)
+
+
+def test_reductions_over_axes_that_are_not_the_last(rng):
+    x = rng.random((3, 6, 8), dtype=np.float32)
+
+    def kernel(x):
+        out = nl.ndarray((3, 3, 4), x.dtype, buffer=nl.shared_hbm)
+        p = nl.arange(3)[:, None, None, None, None]
+        y, dy = nl.arange(3)[None, :, None, None, None], nl.arange(2)[None, None, :, None, None]
+        z, dz = nl.arange(4)[None, None, None, :, None], nl.arange(2)[None, None, None, None, :]
+        nl.store(out, nl.max(nl.load(x)[p, 2 * y + dy, 2 * z + dz], axis=[2, 4]))
+        return out
+
+    np.testing.assert_array_equal(run(kernel, x).outputs, x.reshape(3, 3, 2, 4, 2).max((2, 4)))
+
+
+def test_matmul_masks_of_other_index_tiles_mean_the_axis_of_equal_extent(rng):
+    a, b = rng.random((128, 64), dtype=np.float32), rng.random((128, 512), dtype=np.float32)
+
+    def kernel(a, b):
+        out = nl.ndarray((64, 500), np.float32, buffer=nl.shared_hbm)
+        acc = nl.zeros((64, 512), np.float32, buffer=nl.psum)
+        acc += nisa.nc_matmul(nl.load(a), nl.load(b), mask=nl.arange(512)[None, :] < 500)
+        nl.store(out, acc[:, 0:500])
+        return out
+
+    result = run(kernel, a, b)
+    np.testing.assert_allclose(result.outputs, a.T @ b[:, :500], rtol=1e-5)
+    assert "memset" not in opcodes(result)
+
+    def ambiguous(a):
+        tile = nl.load(a)
+        nisa.nc_matmul(tile, tile, mask=nl.arange(64)[None, :] < 50)
+
+    with pytest.raises(NkiValidationError, match="index no operand"):
+        run(ambiguous, a)
+
+
+def test_modulo_allocation_of_a_tensor_without_blocks():
+    place = ncc.sbuf.mod_alloc(base_addr=64, num_free_tiles=(2,)).allocator
+    assert [place(idx=(n,), pdim_size=128, fdim_size=32) for n in (0, 1, 2)] == [
+        (0, 64), (0, 96), (0, 64),
+    ]  # fmt: skip
+    assert place(idx=(), pdim_size=128, fdim_size=32) == (0, 64)
+    grid = ncc.sbuf.mod_alloc(base_addr=0, num_free_tiles=(2, 3)).allocator
+    assert grid(idx=(3, 4), pdim_size=128, fdim_size=10) == (0, (1 * 3 + 1) * 10)

@@ -8,6 +8,7 @@ Source: AWS Neuron docs 2.26, nki.compiler API reference.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,10 +28,13 @@ class Allocation:
 
 
 def _modulo(base: int, count: Sequence[int], size: int, block: Sequence[int]) -> int:
-    """base + size * the row-major number of `block` within `count` tiles, wrapping round."""
+    """base + size * the row-major number of `block` within `count` tiles, wrapping round.
+
+    As AWS defines it, axes that only one of the two has count for nothing in `block`.
+    """
     number = 0
-    for position, extent in zip(block, count or (1,) * len(block), strict=True):
-        number = number * extent + position % extent
+    for axis, (position, extent) in enumerate(zip(block, count, strict=False)):
+        number += position % extent * math.prod(count[axis + 1 :])
     return base + number * size
 
 

@@ -129,7 +129,9 @@ class Operation:
         def label_of(variable: Variable, axis: int) -> Label:
             """By the tile's own index variables, else by the axis the mask says."""
             label = known.get(variable, axis + count)
-            if label not in extents and not self.matmul and axis + count in range(count):
+            if self.matmul and variable not in known:
+                label = self._like(variable, axis)
+            elif label not in extents and axis + count in range(count):
                 extents[label] = 1
             if label not in extents:
                 raise NkiValidationError(
@@ -139,6 +141,18 @@ class Operation:
             return label
 
         return boxes_of(self.mask, label_of, extents)
+
+    def _like(self, variable: Variable, axis: int) -> Label:
+        """The axis of a matmul that an equal index tile runs along, None where that is not one."""
+        labels = {
+            label
+            for operand in self.operands
+            for place, (label, extent) in enumerate(
+                zip(operand.labels, operand.tensor.shape, strict=True), -operand.tensor.ndim
+            )
+            if place == axis and extent == variable.extent
+        }
+        return labels.pop() if len(labels) == 1 else None
 
     def variables(self) -> tuple[frozenset[Variable], ...]:
         """The index variables along the result's axes: those of the operands."""

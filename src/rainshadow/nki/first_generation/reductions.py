@@ -48,7 +48,7 @@ def tensor_reduce(
     keepdims: bool = False,
     **kwargs: Any,
 ) -> Result:
-    """op over the last free axes of data."""
+    """op over free axes of data, which the engine reads last."""
     tile = as_tile(data, "data")
     axes = free_axes(tile, axis)
     if 0 in axes:
@@ -56,6 +56,8 @@ def tensor_reduce(
             f"tensor_reduce over axes {axes}: axis 0 is the partition axis", allowed="free axes"
         )
     kept = [label for label in range(tile.ndim) if label not in axes]
+    order = (*kept, *axes)
+    last = tuple(range(len(kept), tile.ndim))
     shape = tuple(1 if label in axes else n for label, n in enumerate(tile.shape))
     labels: tuple[Any, ...] = tuple(None if label in axes else label for label in range(tile.ndim))
     if not keepdims:
@@ -63,7 +65,7 @@ def tensor_reduce(
         labels = (*kept, None) if len(kept) == 1 else tuple(kept)
 
     def emit(dst: AccessPattern, data: AccessPattern) -> None:
-        isa.tensor_reduce(dst, op, data, axes, negate)
+        isa.tensor_reduce(dst, op, data.permute(order), last, negate)
 
     operands = [Operand("data", tile, tuple(range(tile.ndim)))]
     return result(emit, operands, mask, shape, dtype, tile.type_name, labels=labels)

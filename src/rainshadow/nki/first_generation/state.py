@@ -82,7 +82,11 @@ def is_running() -> bool:
 
 
 def start(grid: tuple[int, ...]) -> KernelState:
-    """A kernel of the first generation starts on the active recorder."""
+    """A kernel of the first generation starts on the active recorder.
+
+    The compiler of this generation moves tiles out of SBUF and PSUM where they do not fit.
+    """
+    active_recorder().may_spill = True
     state = KernelState(grid)
     _STATES[active_recorder()] = state
     return state

@@ -1,0 +1,101 @@
+"""Kernels of the first generation whose tiles do not fit get some moved away and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rainshadow import nki
+from rainshadow.errors import CapacityError
+from rainshadow.machine import load_chip
+from rainshadow.nki import first_generation as first
+from rainshadow.nki import isa, language
+from rainshadow.nki.first_generation import language as nl
+from rainshadow.nki.kernel import record
+from rainshadow.sim.timing import time_trace
+
+
+def opcodes(trace):
+    return [trace.signatures[number].opcode for number in trace.signature]
+
+
+@pytest.fixture
+def x(rng):
+    return rng.random((14, 128, 4096), dtype=np.float32)
+
+
+@first.jit
+def hold_all(x):
+    """14 tiles of 16 KiB per partition, all loaded before the first is stored."""
+    out = nl.ndarray(x.shape, x.dtype, buffer=nl.shared_hbm)
+    tiles = nl.ndarray((x.shape[0], nl.par_dim(128), x.shape[2]), x.dtype)
+    for number in nl.affine_range(x.shape[0]):
+        tiles[number] = nl.load(x[number])
+    for number in nl.affine_range(x.shape[0]):
+        nl.store(out[number], tiles[number])
+    return out
+
+
+def test_tiles_in_sbuf_go_to_hbm_and_back(x):
+    run = record(hold_all, (x,))
+    np.testing.assert_array_equal(run.outputs, x)
+    trace = run.trace
+    moves = trace.num_rows - 2 * len(x)
+    assert moves >= 2 and moves % 2 == 0, "each tile that leaves comes back"
+    assert trace.peak_bytes["sbuf"] <= load_chip("trainium2").core.sbuf.bytes_per_partition.value
+    spilled = {trace.tensor(number).name for number in range(len(trace.tensors))}
+    assert any(name.startswith("spilled ") for name in spilled)
+    fits = record(hold_all, (x[:10],)).trace
+    assert fits.num_rows == 20, "nothing moves where all fit"
+    per_tile = [
+        time_trace(each, load_chip("trainium2")).duration_ps / count
+        for each, count in ((trace, 14), (fits, 10))
+    ]
+    assert per_tile[0] > per_tile[1], "moves take their time"
+
+
+def test_tiles_in_psum_go_to_sbuf_and_back(rng):
+    a = rng.random((128, 128), dtype=np.float32)
+    b = rng.random((12, 128, 512), dtype=np.float32)
+
+    @first.jit
+    def products(a, b):
+        out = nl.ndarray(b.shape, b.dtype, buffer=nl.shared_hbm)
+        banks = nl.ndarray((12, nl.par_dim(128), 512), nl.float32, buffer=nl.psum)
+        left = nl.load(a)
+        for number in nl.affine_range(12):
+            banks[number] = nl.matmul(left, nl.load(b[number]), transpose_x=True)
+        for number in nl.affine_range(12):
+            nl.store(out[number], banks[number])
+        return out
+
+    run = record(products, (a, b))
+    np.testing.assert_allclose(run.outputs, a.T @ b, rtol=1e-5)
+    plain = 1 + 12 * 2 + 12 * 2
+    assert opcodes(run.trace).count("tensor_copy") - 12 == run.trace.num_rows - plain > 0
+
+
+def test_one_instruction_that_needs_more_than_there_is_does_not_fit(rng):
+    @first.jit
+    def add(a, b):
+        left, right = nl.load(a), nl.load(b)
+        return nl.add(left, right)
+
+    a, b = rng.random((2, 128, 20000), dtype=np.float32)
+    with pytest.raises(CapacityError, match="largest free stretch"):
+        record(add, (a, b))
+
+
+def test_the_newer_generation_moves_nothing(x):
+    @nki.jit
+    def newer(x):
+        out = language.ndarray(x.shape, x.dtype, buffer=language.shared_hbm)
+        tiles = [language.ndarray(x.shape[1:], x.dtype, buffer=language.sbuf) for _ in range(14)]
+        for number, tile in enumerate(tiles):
+            isa.dma_copy(tile, x[number])
+        for number, tile in enumerate(tiles):
+            isa.dma_copy(out[number], tile)
+        return out
+
+    with pytest.raises(CapacityError, match="largest free stretch"):
+        record(newer, (x,))
