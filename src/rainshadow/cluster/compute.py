@@ -17,7 +17,8 @@ from rainshadow.cluster.layout import PRECISIONS, Layout, Workload
 from rainshadow.cluster.model import TransformerModel
 from rainshadow.cluster.software import Software
 
-_BF16 = 2
+_BF16, _FP32 = 2, 4
+_FLOAT32 = PRECISIONS.index("float32")
 _FLOAT8 = PRECISIONS.index("float8")
 #: Values of hidden size that pass through memory per token and layer between matmuls, forward,
 #: fused kernels: two norms, each with its residual addition (two reads, two writes).
@@ -30,6 +31,8 @@ _UNFUSED_SCORE_BYTES = 12
 _QUANTIZE_BYTES = 6
 #: Bytes per logit: fp32 softmax and loss, two reads and one write.
 _LOGIT_BYTES = 12
+#: Head width from which attention runs at its rate, and the width of a matmul's output tile.
+_FULL_HEAD, _TILE = 128, 256
 #: Values of hidden size moved per routed copy of a token: permute, expert in and out, unpermute.
 _ROUTED_VALUES = 6
 
@@ -98,6 +101,7 @@ def stage_work(
     layer_vector = _vector_bytes(model, dense_share * model.ffn + moe_share * shared)
     vector = rows * (layer_vector[0] / spread + layer_vector[1] / tensor)
     low = np.asarray(layout.precision) >= _FLOAT8
+    width = np.where(np.equal(layout.precision, _FLOAT32), _FP32 / _BF16, 1.0)
     inner = dense_share * model.ffn + moe_share * shared
     operands = 2 * model.hidden / spread + (model.value_width + inner) / tensor
     vector = vector + np.where(low, rows * operands * _QUANTIZE_BYTES, 0.0)
@@ -106,6 +110,8 @@ def stage_work(
         scores *= 2 if model.causal else 1
         keys = workload.sequence * rows * model.heads / tensor
         vector = vector + keys * _UNFUSED_SCORE_BYTES
+    if workload.lora_rank:
+        vector = vector + rows * _adapter_values(model) * _BF16 / spread
     experts = _expert_work(model, layout, rows, tensor, moe_share)
     weights = (attention + mlp) / 2 * _BF16 / tensor
     widths = sum(i + o for _, i, o, _ in model.attention_matrices) + matrices * (
@@ -114,23 +120,44 @@ def stage_work(
     return StageWork(
         linear_flops=full * linear,
         expert_flops=full * experts[0],
-        attention_flops=full * rows * scores / tensor,
-        vector_bytes=full * vector * software.vector_traffic,
-        expert_vector_bytes=full * experts[1],
-        matmul_bytes=full * (weights + rows * widths * _BF16 / tensor),
-        expert_matmul_bytes=full * experts[2],
+        attention_flops=full * rows * scores / tensor / _head_fraction(model.head_dim),
+        vector_bytes=full * vector * software.vector_traffic * width,
+        expert_vector_bytes=full * experts[1] * width,
+        matmul_bytes=full * (weights + rows * widths * _BF16 / tensor) * width,
+        expert_matmul_bytes=full * experts[2] * width,
         logits_flops=rows * model.logits_flops / tensor,
         logits_bytes=rows * model.vocab * _LOGIT_BYTES / tensor,
         layers=full,
         last_layers=last,
         rows=rows,
         expert_rows=experts[3],
-        expert_narrow=min(model.hidden, model.moe.expert_ffn) if model.moe else model.hidden,
+        expert_narrow=_whole_tiles(
+            min(model.hidden, model.moe.expert_ffn) if model.moe else model.hidden
+        ),
         local_experts=local_experts(model.moe.experts, layout) if model.moe else 0.0,
-        narrow=np.minimum(model.hidden, (model.ffn or model.hidden)) / tensor,
+        narrow=_whole_tiles(np.minimum(model.hidden, (model.ffn or model.hidden)) / tensor),
         fused_attention=software.fused_attention,
         selective_matmuls=software.selective_matmuls,
     )
+
+
+def _adapter_values(model: TransformerModel) -> int:
+    """Values per token and layer that LoRA's adapters of the projections read and add to."""
+    return sum(inputs + 2 * outputs for _, inputs, outputs, _ in model.attention_matrices)
+
+
+def _head_fraction(head_dim: int) -> float:
+    """Attention's rate over that with heads of 128: narrow ones leave matmul units half empty.
+
+    FlashAttention-3 (arXiv 2407.08608, figures 5 and 6) reaches about two thirds at 64.
+    """
+    return min(1.0, 2 * head_dim / (head_dim + _FULL_HEAD))
+
+
+def _whole_tiles(width: Any) -> Any:
+    """The width that counts: kernels work in tiles, and an unfilled last one is lost."""
+    tiles = np.ceil(np.asarray(width) / _TILE)
+    return np.where(np.asarray(width) > _TILE, width**2 / (tiles * _TILE), width)
 
 
 def _vector_bytes(model: TransformerModel, inner: float) -> tuple[float, float]:

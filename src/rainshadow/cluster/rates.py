@@ -33,6 +33,8 @@ _PEAKS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+#: What copies to a host over PCIe 5 x16 reach of its 64 GB/s.
+_PCIE_BYTES_PER_S = 50e9
 #: Power per peak rate of H100, the middle of the fitted GPUs.
 _WATTS_PER_TFLOPS = 700 / 989
 
@@ -171,9 +173,10 @@ def rates_of(
     peaks = np.array(chip_peaks(chip, pick))
     wide = peaks[PRECISIONS.index("bfloat16")] * reach
     memory = pick.higher_is_better(chip.hbm.bandwidth, f"{chip.name} HBM bandwidth")
+    host = chip.host_link
     return Rates(
         linear=peaks * reach * scale,
-        experts=peaks * reach * scale * fitted.experts,
+        experts=peaks * reach * scale * fitted.experts * software.experts,
         attention=wide * fitted.attention * software.attention,
         logits=wide,
         memory=memory * fitted.memory,
@@ -182,12 +185,14 @@ def rates_of(
         step_s=fitted.step_s,
         jitter=fitted.jitter,
         hidden_tensor=fitted.hidden_tensor,
-        hidden_data=fitted.hidden_data,
+        hidden_data=fitted.hidden_data if software.hidden_data is None else software.hidden_data,
         hidden_expert=fitted.hidden_expert,
         tax=fitted.tax,
         half_rows=fitted.half_rows * wide / 1e15,
         half_width=fitted.half_width,
-        host_bytes_per_s=50e9,
+        host_bytes_per_s=_PCIE_BYTES_PER_S
+        if host is None
+        else pick.higher_is_better(host, f"{chip.name} host link"),
     )
 
 

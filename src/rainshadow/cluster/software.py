@@ -21,7 +21,9 @@ class Software:
     fused_attention: scores stay on the chip.  vector_traffic: elementwise bytes over those of
     fully fused kernels.  bf16_gradients: gradients are kept and summed in 16 bits.  efficiency:
     matmul rate over the family's.
-    attention: rate of its attention kernels over those of 2024 and later.
+    follows: the stack it grew out of, whose rate a fit expects of it before it has seen any run.
+    attention: rate of its attention kernels over those of 2024 and later.  experts: the same of
+    grouped expert matmuls.  hidden_data: overlap of data-parallel collectives, None as fitted.
     selective_matmuls: share of matmuls that its selective recomputation runs again.
     launch: share of the host's time per layer that is left, 0 where whole steps are compiled or
     captured as graphs.  single_rail: collectives between nodes use one network interface a node.
@@ -37,7 +39,10 @@ class Software:
     efficiency: float = 1.0
     bf16_gradients: bool = False
     attention: float = 1.0
+    experts: float = 1.0
+    hidden_data: float | None = None
     launch: float = 1.0
+    follows: str = ""
     selective_matmuls: float = 0.0
     single_rail: bool = False
     source: str = ""

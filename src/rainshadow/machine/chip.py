@@ -179,7 +179,8 @@ class Chip:
     """One chip. peak_flops: dense, whole chip, by NKI dtype name.
 
     achievable_matmul_fraction, achievable_fp8_fraction: best measured bf16 or fp8 matmul over peak,
-    where anyone has published one.  family "cpu": a host, never planned on as an accelerator.
+    where anyone has published one.  host_link: to its host, per direction, where it is not PCIe.
+    family "cpu": a host, never planned on as an accelerator.
     """
 
     name: str
@@ -193,6 +194,7 @@ class Chip:
     tdp: Figure | None = quantity("W", optional=True)
     achievable_matmul_fraction: Figure | None = quantity("count", optional=True)
     achievable_fp8_fraction: Figure | None = quantity("count", optional=True)
+    host_link: Figure | None = quantity("B/s", optional=True)
     core: NeuronCore | None = None
     launch: Launch | None = None
 

@@ -70,6 +70,8 @@ _MAXTEXT_BATCH |= {"MaxText-512B": 2, "MaxText-128B": 1, "MaxText-52B": 12, "Max
 _MAXTEXT_KEEPS = {"MaxText-32B": "selective"}
 _MAXTEXT_SEQUENCE, _DEFAULT_SEQUENCE = 2048, 8192
 _CORES_PER_TRAINIUM1 = 2
+#: Parameters from which GPU runs that state no layout may have had a pipeline.
+_NEEDS_PIPELINE = 100e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,19 +292,25 @@ def _software(row: Mapping[str, str]) -> str:
         return "synapse"
     for words, stack in (
         (("SC21",), "deepspeed_2021" if row["zero"] == "3" else "megatron_2021"),
-        (("SC21", "Korthikanti", "MT-NLG", "BLOOM", "OPT"), "megatron_2021"),
+        (("MT-NLG", "BLOOM"), "megatron_deepspeed"),
+        (("SC21", "Korthikanti", "OPT"), "megatron_2021"),
         (("asyncTP", "torchtitan"), "torchtitan"),
-        (("llm-foundry",), "llm_foundry"),
+        (("llm-foundry",), "llm_foundry_hopper" if chip == "H100" else "llm_foundry"),
         (("maxtext",), "maxtext_gpu"),
         (("MegaScale",), "megascale" if "MegaScale;" in row["notes"] else "megatron_2023"),
-        (("Llama 3 Herd", "Nemotron-4", "DeepSeek"), "nemo_2024"),
-        (("results_v4",), "nemo_2024"),
-        (("results_v5",), "nemo_2025"),
+        (("Llama 3 Herd", "DeepSeek"), "in_house_2024"),
+        (("Nemotron-4",), "nemo_2024"),
+        (("results_v4.0",), "nemo_2024"),
+        (("results_v4.1", "results_v5"), "nemo_2025"),
     ):
         if any(word in source for word in words):
+            if stack == "torchtitan" and "rowwise" in row["precision"]:
+                return "torchtitan_rowwise"
             return "torchtitan_eager" if "eager" in row["notes"] else stack
-    container = re.search(r"container (\d\d)\.", row["notes"])
-    return "nemo_2026" if container and container[1] == "26" else "nemo_2025"
+    container = re.search(r"container (\d\d)\.(\d\d)", row["notes"])
+    if not container or container[1] < "26":
+        return "nemo_2025"
+    return "nemo_2026" if container[2] < "06" else "nemo_2026_06"
 
 
 def _precision(row: Mapping[str, str]) -> int:
@@ -340,16 +348,20 @@ def _layouts(
         tensor = max(1, tensor // _CORES_PER_TRAINIUM1)
     con = _number(row, "cp", 1)
     tensors = [tensor] if given else [1, 2, 4, 8]
-    pipes = [pipe] if given else [1]
+    large = model.num_parameters > _NEEDS_PIPELINE and not row["chip"].startswith("TPU")
+    pipes = [pipe] if given else [1, 2, 4, 8, 16] if large else [1]
     contexts = (
         [con] if given else [1, 2] if workload.lora_rank or workload.global_batch < chips else [1]
     )
     mode_name = row["recompute"]
     if row["model"].startswith("MaxText"):
         mode_name = _MAXTEXT_KEEPS.get(row["model"], "full")
-    modes = [RECOMPUTE.index(_mode(mode_name))] if mode_name else [0, 1, 2]
+    # MaxText recomputes by default; its recipes for large batches keep a part.
+    open_modes = [1, 2] if row["chip"].startswith("TPU") else [0, 1, 2]
+    modes = [RECOMPUTE.index(_mode(mode_name))] if mode_name else open_modes
     virtuals = _virtual_stages(row, pipe, given)
-    keeps = [0, OFFLOADS.index("activations")] if row["chip"].startswith("TPU") else [0]
+    leaves = row["chip"].startswith("TPU") or row["chip"] in ("GB200", "GB300")
+    keeps = [0, OFFLOADS.index("activations")] if leaves else [0]
     sizes = [_number(row, "micro_batch", 0)] if row["micro_batch"] else [1, 2, 4, 8, 16]
     stages = _zero_stages(row, given)
     axes = (tensors, pipes, contexts, modes, sizes, stages, virtuals, keeps)

@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rainshadow.cluster.rates import Calibration, spreads, starting_point
+from rainshadow.cluster.software import load_software
 from rainshadow.validation.training_model import Points, predicted, rates_table
 
-#: How far a stack's factor on its family may be from one, as its logarithm.
-STACK_SPREAD = 0.12
+#: How far a stack's factor on its family may be from one, as its logarithm; and from the factor
+#: of the stack that it follows.
+STACK_SPREAD, FOLLOWER_SPREAD = 0.12, 0.08
 #: Spread of a good prediction; residuals beyond three of it count less and less.
 _NOISE, _ROBUST = 0.06, 3.0
 _AT_MOST_ONE = ("hidden_tensor", "hidden_data", "hidden_expert")
@@ -35,7 +37,19 @@ class Fit:
 
 
 def _stacks(points: Points) -> list[str]:
-    return sorted({case.software.name for case in points.cases})
+    """The stacks that ran, and those they follow."""
+    names: set[str] = set()
+    for case in points.cases:
+        names.update(_lineage(case.software.name))
+    return sorted(names)
+
+
+def _lineage(name: str) -> list[str]:
+    """A stack, the one it follows, and so on."""
+    line = [name]
+    while follows := load_software(line[-1]).follows:
+        line.append(follows)
+    return line
 
 
 def _unpack(values: NDArray[np.float64], start: Calibration, stacks: Sequence[str]) -> Fit:
@@ -46,11 +60,20 @@ def _unpack(values: NDArray[np.float64], start: Calibration, stacks: Sequence[st
     }
     for name in _AT_MOST_ONE:
         moved[name] = min(moved[name], 1.0)
-    factors = np.exp(values[len(names) :])
+    gains = dict(zip(stacks, values[len(names) :].tolist(), strict=True))
     return Fit(
         constants=dataclasses.replace(start, **moved),
-        efficiencies=dict(zip(stacks, factors.tolist(), strict=True)),
+        efficiencies={
+            name: float(np.exp(sum(gains[part] for part in _lineage(name)))) for name in stacks
+        },
     )
+
+
+def _gain(fit: Fit, name: str) -> float:
+    """Logarithm of a stack's factor over that of the stack it follows."""
+    follows = load_software(name).follows
+    before = fit.efficiencies.get(follows, 1.0) if follows else 1.0
+    return float(np.log(fit.efficiencies.get(name, before) / before))
 
 
 def seconds(points: Points, fit: Fit) -> NDArray[np.float64]:
@@ -70,11 +93,12 @@ def fit_constants(
     start = starting_point()
     stacks = _stacks(points)
     chosen = np.ones(len(points.cases), dtype=bool) if use is None else use
-    widths = np.array([*spreads().values(), *([STACK_SPREAD] * len(stacks))])
+    of_stacks = [FOLLOWER_SPREAD if load_software(s).follows else STACK_SPREAD for s in stacks]
+    widths = np.array([*spreads().values(), *of_stacks])
     values = np.zeros(len(widths))
     if warm is not None:
         begun = [np.log(getattr(warm.constants, n) / getattr(start, n)) for n in spreads()]
-        values = np.array([*begun, *(np.log(warm.efficiencies.get(s, 1.0)) for s in stacks)])
+        values = np.array([*begun, *(_gain(warm, s) for s in stacks)])
     balance = _balance(points, chosen)
 
     def residuals(at: NDArray[np.float64]) -> NDArray[np.float64]:
