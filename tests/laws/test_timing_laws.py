@@ -24,6 +24,9 @@ from rainshadow.sim.trace import Trace
 
 CHIPS = [name for name in list_chips() if load_chip(name).core is not None]
 PLAIN, AUTO = TimingOptions(compiled="never"), TimingOptions(compiled="auto")
+LIST = TimingOptions(compiled="never", schedule="compiler")
+LIST_AUTO = TimingOptions(compiled="auto", schedule="compiler")
+ORDERS = pytest.mark.parametrize("options", [PLAIN, LIST], ids=["program", "compiler"])
 NAMES = ("start_ps", "end_ps", "busy_ps", "wait_ps", "cause", "track")
 DTYPES = st.sampled_from(["float32", "bfloat16"])
 PS = 1e-12
@@ -97,22 +100,76 @@ def assert_same(first: Timeline, second: Timeline) -> None:
 def test_python_and_numba_give_the_same_times(steps, dtype):
     trace, chip = trace_of(steps, dtype), load_chip("trainium2")
     assert_same(time_trace(trace, chip, PLAIN), time_trace(trace, chip, AUTO))
+    assert_same(time_trace(trace, chip, LIST), time_trace(trace, chip, LIST_AUTO))
 
 
+@ORDERS
 @given(STEPS, DTYPES)
-def test_recording_and_timing_again_changes_nothing(steps, dtype):
+def test_recording_and_timing_again_changes_nothing(options, steps, dtype):
     chip = load_chip("trainium2")
     first, second = trace_of(steps, dtype), trace_of(steps, dtype)
     np.testing.assert_array_equal(first.ranges, second.ranges)
-    assert_same(time_trace(first, chip, PLAIN), time_trace(second, chip, PLAIN))
-    assert_same(time_trace(first, chip, PLAIN), time_trace(first, chip, PLAIN))
+    assert_same(time_trace(first, chip, options), time_trace(second, chip, options))
+    assert_same(time_trace(first, chip, options), time_trace(first, chip, options))
 
 
+@given(STEPS, DTYPES, st.integers(0, 14))
+def test_more_work_never_takes_less_time(steps, dtype, kept):
+    """In the program's order: what comes later delays nothing that came before."""
+    chip = load_chip("trainium2")
+    part, whole = trace_of(steps[:kept], dtype), trace_of(steps, dtype)
+    assert time_trace(part, chip, PLAIN).duration_ps <= time_trace(whole, chip, PLAIN).duration_ps
+
+
+def independent_tiles(a: AccessPattern, b: AccessPattern, order: Any) -> AccessPattern:
+    """Load, scale, store of column blocks, in an order of blocks."""
+    for block in order:
+        tile = nl.ndarray((128, 64), dtype=a.dtype)
+        columns = slice(64 * block, 64 * block + 64)
+        nisa.dma_copy(dst=tile, src=a[:, columns])
+        nisa.tensor_scalar(dst=tile, data=tile, op0=nl.multiply, operand0=2.0)
+        nisa.activation(dst=tile, op=nl.exp, data=tile)
+        nisa.dma_copy(dst=b[:, columns], src=tile)
+    return b
+
+
+@given(st.permutations(range(8)), DTYPES)
+def test_the_order_of_independent_work_hardly_matters_to_the_list_schedule(order, dtype):
+    chip, shape = load_chip("trainium2"), Shape((128, 512), dtype)
+
+    def duration(blocks: Any) -> int:
+        run = record(
+            independent_tiles, (shape, shape, blocks), options=SimOptions(data="none"), chip=chip
+        )
+        return time_trace(run.trace, chip, LIST).duration_ps
+
+    assert duration(order) == pytest.approx(duration(range(8)), rel=0.05)
+
+
+@given(STEPS, DTYPES, st.data())
+def test_neighbours_that_do_not_meet_may_change_places(steps, dtype, data):
+    """Swapping two steps that touch different tiles keeps the list schedule within 5 %."""
+    tiles = {"load": 1, "fill": 1, "exp": 2, "copy": 2, "add": 2}
+    steps = [step for step in steps if step[0] in tiles]
+    used = [{(w + n) % 4 for n in range(tiles[kind])} for kind, _, w in steps]
+    pairs = [n for n in range(len(steps) - 1) if not used[n] & used[n + 1]]
+    if not pairs:
+        return
+    at = data.draw(st.sampled_from(pairs))
+    swapped = [*steps[:at], steps[at + 1], steps[at], *steps[at + 2 :]]
+    chip = load_chip("trainium2")
+    before, after = (
+        time_trace(trace_of(program, dtype), chip, LIST).duration_ps for program in (steps, swapped)
+    )
+    assert after == pytest.approx(before, rel=0.05)
+
+
+@ORDERS
 @pytest.mark.parametrize("name", CHIPS)
 @given(STEPS, DTYPES)
-def test_a_kernel_never_beats_the_roofline(name, steps, dtype):
+def test_a_kernel_never_beats_the_roofline(options, name, steps, dtype):
     trace, chip = trace_of(steps, dtype, name), load_chip(name)
-    duration_s = (time_trace(trace, chip, PLAIN).duration_ps + ROUNDING_PS * trace.num_rows) * PS
+    duration_s = (time_trace(trace, chip, options).duration_ps + ROUNDING_PS * trace.num_rows) * PS
     assert duration_s >= trace.flops / chip.core_peak_flops
     moved = sum(trace.moved_bytes("hbm", written=written) for written in (True, False))
     share = chip.hbm.bandwidth.value / chip.core.count.value
@@ -136,10 +193,11 @@ def test_no_single_matmul_beats_the_peak_and_float32_takes_four_passes(name, k, 
     assert busy_s >= passes * trace.flops / chip.core_peak_flops
 
 
+@ORDERS
 @pytest.mark.parametrize("name", CHIPS)
 @given(STEPS, DTYPES)
-def test_an_engine_does_one_thing_at_a_time(name, steps, dtype):
-    timeline = time_trace(trace_of(steps, dtype, name), load_chip(name), PLAIN)
+def test_an_engine_does_one_thing_at_a_time(options, name, steps, dtype):
+    timeline = time_trace(trace_of(steps, dtype, name), load_chip(name), options)
     dma = np.array([track.startswith("dma") for track in timeline.tracks])
     # The busy time of a DMA is its share of the DMA engines, of which several may run at once.
     rows = np.flatnonzero(dma[timeline.track])
@@ -169,10 +227,13 @@ def test_an_engine_runs_its_rows_in_program_order_and_every_row_takes_time(steps
     assert timeline.added_ps.sum() == timeline.duration_ps
 
 
+@ORDERS
 @given(STEPS, DTYPES)
-def test_nothing_reads_before_it_is_written_nor_overwrites_what_is_still_read(steps, dtype):
+def test_nothing_reads_before_it_is_written_nor_overwrites_what_is_still_read(
+    options, steps, dtype
+):
     trace = trace_of(steps, dtype)
-    timeline = time_trace(trace, load_chip("trainium2"), PLAIN)
+    timeline = time_trace(trace, load_chip("trainium2"), options)
     busy_until = timeline.start_ps + timeline.busy_ps
     ranges = trace.ranges
     dma = np.array([track.startswith("dma") for track in timeline.tracks])[timeline.track]

@@ -25,22 +25,29 @@ def core_of(chip: Chip) -> NeuronCore:
     return chip.core
 
 
-def vector_work(chip: Chip, cycles: float) -> Work:
+def vector_work(signature: Signature, chip: Chip, cycles: float) -> Work:
     """VectorE busy for its operands' set-up and `cycles`, at least its initiation interval.
 
     An instruction that reads the result waits for the rest of the static overhead.
     """
     vector = core_of(chip).vector
     clock, setup = vector.clock.value, vector.access_setup_cycles.value
+    if in_psum(*signature.operands.values()):
+        setup = vector.psum_setup_cycles.value
     busy = max(vector.min_initiation_cycles.value, setup + cycles)
-    return Work(busy / clock, (vector.dependent_overhead_cycles.value - setup) / clock)
+    overhead = vector.dependent_overhead_cycles.value
+    return Work(busy / clock, max(0.0, overhead - setup) / clock)
 
 
 def scalar_work(chip: Chip, cycles: float, table: str = "") -> Work:
-    """ScalarE busy for max(minimum initiation interval, cycles), then its fixed latency."""
+    """ScalarE busy for its operands' set-up and `cycles`, at least its initiation interval.
+
+    The result is there when the rest of the fixed latency is over.
+    """
     scalar = core_of(chip).scalar
-    busy = max(scalar.min_initiation_cycles.value, cycles) / scalar.clock.value
-    return Work(busy, scalar.fixed_latency.value, table=table)
+    clock, setup = scalar.clock.value, scalar.access_setup_cycles.value
+    busy = max(scalar.min_initiation_cycles.value, setup + cycles) / clock
+    return Work(busy, scalar.fixed_latency.value - setup / clock, table=table)
 
 
 def gpsimd_work(chip: Chip, cycles: float) -> Work:
@@ -57,7 +64,7 @@ def unpublished_work(signature: Signature, chip: Chip, elements: float) -> Work:
     core = core_of(chip)
     if signature.engine == "gpsimd":
         return gpsimd_work(chip, elements * core.gpsimd.unpublished_element_cycles.value)
-    return vector_work(chip, elements * core.vector.unpublished_element_cycles.value)
+    return vector_work(signature, chip, elements * core.vector.unpublished_element_cycles.value)
 
 
 def engine_work(signature: Signature, chip: Chip, cycles: float, table: str = "") -> Work:
@@ -68,7 +75,7 @@ def engine_work(signature: Signature, chip: Chip, cycles: float, table: str = ""
         case "gpsimd":
             return gpsimd_work(chip, cycles)
         case _:
-            return vector_work(chip, cycles)
+            return vector_work(signature, chip, cycles)
 
 
 def tensor_work(

@@ -47,8 +47,9 @@ class TensorEngine:
 class VectorEngine:
     """One element per partition and cycle, times a performance-mode factor.
 
-    access_setup_cycles: before the first element.  dependent_overhead_cycles: beyond the elements,
-    from an instruction's start to that of one that reads its result.
+    access_setup_cycles, psum_setup_cycles: before the first element, where all operands are in
+    SBUF and where one is in PSUM.  dependent_overhead_cycles: beyond the elements, from an
+    instruction's start to that of one that reads its result.
     quad_rate: elements per cycle of exponential, quantize_mx and rand2.
     unpublished_element_cycles: per element, of instructions whose cost AWS does not publish.
     """
@@ -56,6 +57,7 @@ class VectorEngine:
     clock: Figure = quantity("Hz")
     min_initiation_cycles: Figure = quantity("count")
     access_setup_cycles: Figure = quantity("count")
+    psum_setup_cycles: Figure = quantity("count")
     dependent_overhead_cycles: Figure = quantity("count")
     perf_mode_factor_2x: Figure = quantity("count")
     perf_mode_factor_4x: Figure = quantity("count")
@@ -65,10 +67,14 @@ class VectorEngine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalarEngine:
-    """One element per partition and cycle; functions come from loadable tables."""
+    """One element per partition and cycle; functions come from loadable tables.
+
+    access_setup_cycles: before the first element, part of fixed_latency.
+    """
 
     clock: Figure = quantity("Hz")
     min_initiation_cycles: Figure = quantity("count")
+    access_setup_cycles: Figure = quantity("count")
     fixed_latency: Figure = quantity("s")
     activation_table_load: Figure = quantity("s")
     read_accumulator_cycles: Figure = quantity("count")

@@ -6,7 +6,7 @@ as machine code.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import FunctionType
 from typing import Any
@@ -23,13 +23,13 @@ KIND_COLUMNS = (
     "engine", "queue", "occupancy", "latency", "issue", "first", "end", "hbm", "preload", "cells",
     "interval",
 )  # fmt: skip
-_ENGINE, _QUEUE, _OCCUPANCY, _LATENCY, _ISSUE, _FIRST, _END, _BYTES, _PRELOAD, _CELLS, _INTERVAL = (
+ENGINE, QUEUE, OCCUPANCY, LATENCY, _ISSUE, _FIRST, _END, _BYTES, _PRELOAD, _CELLS, _INTERVAL = (
     range(len(KIND_COLUMNS))
 )
 #: Columns of `delays`: a semaphore between engines; a DMA's trigger to its first byte, its last
 #: byte to whoever waits for it, one DMA engine's start to the next one's.
 DELAY_COLUMNS = ("semaphore", "trigger", "completion", "stagger")
-_SEMAPHORE, _TRIGGER, _COMPLETION, _STAGGER = range(len(DELAY_COLUMNS))
+SEMAPHORE, TRIGGER, COMPLETION, _STAGGER = range(len(DELAY_COLUMNS))
 
 #: Resources of `_book`: descriptor generators are numbered like engines, then HBM, then the DMA
 #: engines.
@@ -41,13 +41,13 @@ NUM_CELLS = 16
 #: Places in `state`: when engines and DMA queues are free, when a matmul on other cells can start,
 #: when cells are free.
 _QUEUE_FREE = len(ENGINES)
-_TILE_FREE = _QUEUE_FREE + len(QUEUES)
-_CELL_FREE = _TILE_FREE + 1
+TILE_FREE = _QUEUE_FREE + len(QUEUES)
+_CELL_FREE = TILE_FREE + 1
 STATE_SIZE = _CELL_FREE + NUM_CELLS
 
-_BUFFER_CAUSE = CAUSES.index("buffer still in use")
-_DMA_BUSY_CAUSE = CAUSES.index("dma engines busy")
-_ISSUE_CAUSE = CAUSES.index("dma being issued")
+BUFFER_CAUSE = CAUSES.index("buffer still in use")
+DMA_BUSY_CAUSE = CAUSES.index("dma engines busy")
+ISSUE_CAUSE = CAUSES.index("dma being issued")
 
 
 def num_resources(dma_engines: int) -> int:
@@ -100,12 +100,12 @@ def _ready_at(
                     time += semaphore
                 if time > ready:
                     ready = time
-                    why = _BUFFER_CAUSE if is_write else writer[touched] + 1
+                    why = BUFFER_CAUSE if is_write else writer[touched] + 1
             if is_write and read_until[touched] > 0 and reader[touched] != me + 1:
                 time = read_until[touched] + semaphore
                 if time > ready:
                     ready = time
-                    why = _BUFFER_CAUSE
+                    why = BUFFER_CAUSE
     return ready, why
 
 
@@ -130,7 +130,7 @@ def _transfer(idle: Any, kind: Any, at: int, stagger: int) -> tuple[int, int]:
     """Book a DMA on its engines; returns when the first starts and when all bytes are moved."""
     begin = -1
     moved = 0
-    length = kind[_OCCUPANCY]
+    length = kind[OCCUPANCY]
     for number in range(kind[_FIRST], kind[_END]):
         go = _book(idle, _TRANSFER + number, at, length)
         at += stagger
@@ -143,39 +143,39 @@ def _transfer(idle: Any, kind: Any, at: int, stagger: int) -> tuple[int, int]:
     return begin, moved
 
 
-def _run_dma(idle: Any, state: Any, kind: Any, ready: int, delays: Any) -> tuple[int, int, int]:
+def run_dma(idle: Any, state: Any, kind: Any, ready: int, delays: Any) -> tuple[int, int, int]:
     """Issue a DMA; returns its start, its end, and how long its queue waited."""
-    lane = _QUEUE_FREE + kind[_QUEUE]
+    lane = _QUEUE_FREE + kind[QUEUE]
     free = state[lane]
-    at = _book(idle, kind[_ENGINE], ready if ready > free else free, kind[_ISSUE])
+    at = _book(idle, kind[ENGINE], ready if ready > free else free, kind[_ISSUE])
     state[lane] = at
-    at += delays[_TRIGGER]
+    at += delays[TRIGGER]
     go, moved = _transfer(idle, kind, at, delays[_STAGGER])
-    return go, moved + kind[_LATENCY], go - delays[_TRIGGER] - free
+    return go, moved + kind[LATENCY], go - delays[TRIGGER] - free
 
 
-def _run(idle: Any, state: Any, kind: Any, ready: int, table: int) -> tuple[int, int, int, int]:
+def run(idle: Any, state: Any, kind: Any, ready: int, table: int) -> tuple[int, int, int, int]:
     """Run a row on its engine; returns start, end of work, how long the engine waited, preload."""
-    unit, cells = kind[_ENGINE], kind[_CELLS]
+    unit, cells = kind[ENGINE], kind[_CELLS]
     free = state[unit]
     if cells != 0:
-        free = state[_TILE_FREE]
+        free = state[TILE_FREE]
         for cell in range(NUM_CELLS):
             if cells >> cell & 1 and state[_CELL_FREE + cell] > free:
                 free = state[_CELL_FREE + cell]
     at = ready if ready > free else free
     preload = kind[_PRELOAD] if at > free else 0
-    length = kind[_OCCUPANCY] + table + preload
+    length = kind[OCCUPANCY] + table + preload
     if unit == _GPSIMD:
         at = _book(idle, unit, at, length)
     until = at + length
     if cells != 0:
-        state[_TILE_FREE] = at + kind[_INTERVAL]
+        state[TILE_FREE] = at + kind[_INTERVAL]
         for cell in range(NUM_CELLS):
             if cells >> cell & 1:
                 state[_CELL_FREE + cell] = until
     elif unit == _TENSOR:
-        state[_TILE_FREE] = until
+        state[TILE_FREE] = until
     if until > state[unit]:
         state[unit] = until
     return at, until, at - free, preload
@@ -195,24 +195,24 @@ def schedule(
     begin = 0
     for row in range(len(signature)):
         kind = kinds[signature[row]]
-        is_dma = kind[_QUEUE] >= 0
-        me = _DMA if is_dma else kind[_ENGINE]
+        is_dma = kind[QUEUE] >= 0
+        me = _DMA if is_dma else kind[ENGINE]
         stop = access_end[row]
         ready, why = _ready_at(
             begin, stop, me, access, overlap_end, overlap,
-            written, writer, read_until, reader, delays[_SEMAPHORE],
+            written, writer, read_until, reader, delays[SEMAPHORE],
         )  # fmt: skip
         if is_dma:
-            at, busy_until, waited = _run_dma(idle, state, kind, ready, delays)
-            done = busy_until + delays[_COMPLETION]
-            if waited > 0 and at - delays[_TRIGGER] > ready:
-                why = _DMA_BUSY_CAUSE
+            at, busy_until, waited = run_dma(idle, state, kind, ready, delays)
+            done = busy_until + delays[COMPLETION]
+            if waited > 0 and at - delays[TRIGGER] > ready:
+                why = DMA_BUSY_CAUSE
         else:
-            at, busy_until, waited, preloaded[row] = _run(idle, state, kind, ready, table[row])
-            done = busy_until + kind[_LATENCY]
+            at, busy_until, waited, preloaded[row] = run(idle, state, kind, ready, table[row])
+            done = busy_until + kind[LATENCY]
             if at > ready and waited > 0:
                 # Its engine was free and its data there: GpSimdE was writing descriptors.
-                why = _ISSUE_CAUSE
+                why = ISSUE_CAUSE
         start[row] = at
         end[row] = done
         if waited > 0:
@@ -222,15 +222,25 @@ def schedule(
         begin = stop
 
 
-@cache
-def compiled_schedule() -> Callable[..., None]:
-    """`schedule` and what it calls as machine code, kept by numba between processes."""
+def compiled(
+    steps: Sequence[Callable[..., Any]], known: Mapping[str, Any]
+) -> dict[str, Callable[..., Any]]:
+    """Functions as machine code, kept by numba between processes, each after those it calls.
+
+    known: what else they call or read by name.
+    """
     import numba
 
-    compiled = numba.njit(cache=True)
-    namespace = dict(globals())
-    for step in (_book, _ready_at, _mark, _transfer, _run_dma, _run, schedule):
+    make = numba.njit(cache=True)
+    namespace = dict(known)
+    for step in steps:
         bound = FunctionType(step.__code__, namespace, step.__name__)
-        bound.__module__, bound.__qualname__ = __name__, step.__qualname__
-        namespace[step.__name__] = compiled(bound)
-    return namespace["schedule"]  # type: ignore[no-any-return]
+        bound.__module__, bound.__qualname__ = step.__module__, step.__qualname__
+        namespace[step.__name__] = make(bound)
+    return namespace
+
+
+@cache
+def compiled_steps() -> dict[str, Callable[..., Any]]:
+    """`schedule`, `run` and `run_dma` as machine code."""
+    return compiled((_book, _ready_at, _mark, _transfer, run_dma, run, schedule), globals())

@@ -3,7 +3,8 @@
 A pure function: the same Trace on another chip needs no execution. What each instruction costs
 is in its own file; this module knows only who waits for whom.
 
-Model: every engine runs its rows in program order. A row starts when its engine is free, the
+Model: every engine runs its rows in program order, or as the compiler may order them
+(`sim.list_schedule`). A row starts when its engine is free, the
 data it reads are written and the memory it writes is no longer read. TensorE loads a stationary
 operand while the matmul before streams, or before its own if it stood idle. A DMA is issued by a
 descriptor generator (one row at a time; GpSimdE's is GpSimdE itself) into the queue of its
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from rainshadow.isa.engine import Engine
 from rainshadow.isa.instruction import Signature, work_of
 from rainshadow.machine import Chip, NeuronCore
 from rainshadow.sim import scoreboard
+from rainshadow.sim.list_schedule import list_schedule, repeatable
 from rainshadow.sim.scoreboard import ENGINES, NUM_CELLS, QUEUES
 from rainshadow.sim.timeline import Timeline
 from rainshadow.sim.trace import Trace
@@ -39,17 +41,22 @@ LEFT_OUT = (
     "instruction fetch and branch cost, PSUM read latency, HBM bank conflicts: not published",
     "contention between VectorE and GpSimdE on their shared port",
     "which of two DMAs under way gets more of the HBM bandwidth: the one that started first",
-    "the compiler's reordering: rows run in program order on each engine",
     "accesses whose gaps have different periods count as overlapping where their boxes do",
 )
+_ORDER = "the compiler's reordering: rows run in program order on each engine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimingOptions:
-    """compiled: use numba if it is installed ("auto"), always, or never."""
+    """compiled: use numba if it is installed ("auto"), always, or never.
 
-    compiled: str = "auto"
+    schedule: "program", every engine runs its rows in the program's order; or "compiler", in any
+    order that keeps the dependences (`sim.list_schedule`).
+    """
+
+    compiled: Literal["auto", "always", "never"] = "auto"
     lnc: int = 1
+    schedule: Literal["program", "compiler"] = "program"
 
 
 def time_trace(trace: Trace, chip: Chip, options: TimingOptions | None = None) -> Timeline:
@@ -61,12 +68,39 @@ def time_trace(trace: Trace, chip: Chip, options: TimingOptions | None = None) -
     core = chip.core
     assert core is not None, "a Trace is recorded on a chip with NeuronCores"
     costs = _Costs.of(trace.signatures, chip)
+    overlapping = overlaps(trace.ranges, _written(trace), options)
+    timed = _list_order if options.schedule == "compiler" else _program_order
+    start, end, wait, cause, busy = timed(trace, core, costs, overlapping, options)
+    return Timeline(
+        trace=trace,
+        chip_name=chip.name,
+        start_ps=start,
+        end_ps=end,
+        busy_ps=busy,
+        wait_ps=wait,
+        cause=cause.astype(np.uint8),
+        track=costs.track[trace.signature],
+        tracks=ENGINES + QUEUES,
+        launch_ps=_launch_ps(chip, options.lnc),
+        left_out=LEFT_OUT + ((_ORDER,) if options.schedule == "program" else ()),
+    )
+
+
+def _program_order(
+    trace: Trace,
+    core: NeuronCore,
+    costs: _Costs,
+    overlapping: tuple[Column, Column],
+    options: TimingOptions,
+) -> tuple[Column, ...]:
+    """start, end, wait, cause, busy of each row, every engine in the program's order."""
     table_ps = _table_loads(trace, costs, core)
-    overlap_end, overlap = overlaps(trace.ranges, _written(trace), options)
     plain = not _use_numba(options)
-    run: Callable[..., None] = scoreboard.schedule if plain else scoreboard.compiled_schedule()
+    run: Callable[..., None] = (
+        scoreboard.schedule if plain else scoreboard.compiled_steps()["schedule"]
+    )
     columns: Any = (
-        trace.signature, trace.access, trace.access_end, overlap_end, overlap,
+        trace.signature, trace.access, trace.access_end, *overlapping,
         costs.kinds, _delays(core), table_ps,
     )  # fmt: skip
     if plain:
@@ -75,21 +109,31 @@ def time_trace(trace: Trace, chip: Chip, options: TimingOptions | None = None) -
     ranges = [_zeros(len(trace.ranges), plain) for _ in range(4)]
     result = [_zeros(trace.num_rows, plain) for _ in range(5)]
     run(*columns, idle, _zeros(scoreboard.STATE_SIZE, plain), *ranges, *result)
-    start, end, wait, cause, preloaded = result
-    busy = costs.busy_ps[trace.signature] + table_ps + np.asarray(preloaded, dtype=np.int64)
-    return Timeline(
-        trace=trace,
-        chip_name=chip.name,
-        start_ps=np.asarray(start, dtype=np.int64),
-        end_ps=np.asarray(end, dtype=np.int64),
-        busy_ps=busy,
-        wait_ps=np.asarray(wait, dtype=np.int64),
-        cause=np.asarray(cause, dtype=np.uint8),
-        track=costs.track[trace.signature],
-        tracks=ENGINES + QUEUES,
-        launch_ps=_launch_ps(chip, options.lnc),
-        left_out=LEFT_OUT,
+    start, end, wait, cause, preloaded = (np.asarray(column, dtype=np.int64) for column in result)
+    return start, end, wait, cause, costs.busy_ps[trace.signature] + table_ps + preloaded
+
+
+def _list_order(
+    trace: Trace,
+    core: NeuronCore,
+    costs: _Costs,
+    overlapping: tuple[Column, Column],
+    options: TimingOptions,
+) -> tuple[Column, ...]:
+    """The same, in the order of `sim.list_schedule`; a repeated row is never busy."""
+    start, end, wait, cause, preloaded, loaded, again = list_schedule(
+        (trace.signature, trace.access, trace.access_end),
+        overlapping,
+        costs.kinds,
+        _delays(core),
+        costs.table,
+        round(core.scalar.activation_table_load.value * _PS_PER_S),
+        repeatable(trace),
+        int(core.dma.engines.value),
+        compiled=_use_numba(options),
     )
+    busy = costs.busy_ps[trace.signature] + preloaded + loaded
+    return start, end, wait, cause, np.where(again < 0, busy, 0)
 
 
 def _zeros(count: int, plain: bool) -> Any:

@@ -51,7 +51,7 @@ class KernelLaunch:
             if traces is not None:
                 for rank, trace in enumerate(cores):
                     trace.save(self._file(traces, rank))
-        options = TimingOptions(lnc=self.lnc)
+        options = TimingOptions(lnc=self.lnc, schedule="compiler")  # what is published was compiled
         return Measured(machine, tuple(time_trace(trace, machine, options) for trace in cores))
 
     def _record(self, machine: Chip) -> tuple[Trace, ...]:

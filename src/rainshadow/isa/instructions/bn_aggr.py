@@ -59,4 +59,6 @@ class BnAggr(Instruction):
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
         """max(64, 13 N / 3) cycles."""
-        return vector_work(chip, _CYCLES_PER_TRIPLE * signature["data"].elements / _TRIPLE)
+        return vector_work(
+            signature, chip, _CYCLES_PER_TRIPLE * signature["data"].elements / _TRIPLE
+        )

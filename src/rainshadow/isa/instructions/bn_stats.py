@@ -62,4 +62,4 @@ class BnStats(Instruction):
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
         """max(64, N) cycles."""
-        return vector_work(chip, signature["data"].elements)
+        return vector_work(signature, chip, signature["data"].elements)

@@ -64,4 +64,4 @@ class Dropout(Instruction):
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
-        return vector_work(chip, signature["data"].elements)
+        return vector_work(signature, chip, signature["data"].elements)

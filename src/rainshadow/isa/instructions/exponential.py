@@ -96,4 +96,6 @@ class Exponential(Instruction):
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
-        return vector_work(chip, signature["src"].elements / core_of(chip).vector.quad_rate.value)
+        return vector_work(
+            signature, chip, signature["src"].elements / core_of(chip).vector.quad_rate.value
+        )

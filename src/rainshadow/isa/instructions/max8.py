@@ -49,4 +49,4 @@ class Max8(Instruction):
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
         """N cycles."""
-        return vector_work(chip, signature["src"].elements)
+        return vector_work(signature, chip, signature["src"].elements)

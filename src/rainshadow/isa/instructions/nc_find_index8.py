@@ -58,7 +58,7 @@ class NcFindIndex8(Instruction):
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
         """N cycles."""
-        return vector_work(chip, signature["data"].elements)
+        return vector_work(signature, chip, signature["data"].elements)
 
 
 def positions(data: values.Array, wanted: values.Array, missing: int) -> values.Array:

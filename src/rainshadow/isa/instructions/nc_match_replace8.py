@@ -72,4 +72,4 @@ class NcMatchReplace8(Instruction):
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
         """max(64, N) cycles."""
-        return vector_work(chip, signature["data"].elements)
+        return vector_work(signature, chip, signature["data"].elements)

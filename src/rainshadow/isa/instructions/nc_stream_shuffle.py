@@ -68,4 +68,4 @@ class NcStreamShuffle(Instruction):
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
         """max(64, N) cycles."""
-        return vector_work(chip, signature["src"].elements)
+        return vector_work(signature, chip, signature["src"].elements)

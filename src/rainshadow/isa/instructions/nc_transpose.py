@@ -80,7 +80,7 @@ class NcTranspose(Instruction):
         """TensorE: max(P, min(64, F)) cycles; VectorE: max(64, N)."""
         data = signature["data"]
         if signature.engine == "vector":
-            return vector_work(chip, data.elements)
+            return vector_work(signature, chip, data.elements)
         tensor = core_of(chip).tensor
         cycles = max(data.partitions, min(tensor.min_initiation_cycles.value, data.elements))
         return tensor_work(chip, cycles, data.elements)

@@ -76,4 +76,6 @@ class QuantizeMx(Instruction):
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
-        return vector_work(chip, signature["src"].elements / core_of(chip).vector.quad_rate.value)
+        return vector_work(
+            signature, chip, signature["src"].elements / core_of(chip).vector.quad_rate.value
+        )

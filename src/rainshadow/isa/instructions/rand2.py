@@ -62,4 +62,6 @@ class Rand2(Instruction):
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
-        return vector_work(chip, signature.dst.elements / core_of(chip).vector.quad_rate.value)
+        return vector_work(
+            signature, chip, signature.dst.elements / core_of(chip).vector.quad_rate.value
+        )

@@ -98,4 +98,4 @@ class RangeSelect(Instruction):
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
         """max(64, N) cycles."""
-        return vector_work(chip, signature.dst.elements)
+        return vector_work(signature, chip, signature.dst.elements)

@@ -46,4 +46,4 @@ class Reciprocal(Instruction):
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
         """max(64, 8N) cycles."""
-        return vector_work(chip, _CYCLES_PER_ELEMENT * signature["data"].elements)
+        return vector_work(signature, chip, _CYCLES_PER_ELEMENT * signature["data"].elements)

@@ -78,4 +78,4 @@ class ScalarTensorTensor(Instruction):
         elements = signature.dst.elements
         operands = (signature["data"], signature["operand1"], signature.dst)
         fast = (is_half_width(*operands) and elements % 2 == 0) or in_psum(*operands)
-        return vector_work(chip, elements if fast else 2 * elements)
+        return vector_work(signature, chip, elements if fast else 2 * elements)

@@ -86,4 +86,4 @@ class SelectReduce(Instruction):
     def work(signature: Signature, chip: Chip) -> Work:
         elements = signature.dst.elements
         mixed = in_psum(signature.dst, signature["on_true"], signature["predicate"])
-        return vector_work(chip, elements if mixed else 2 * elements)
+        return vector_work(signature, chip, elements if mixed else 2 * elements)

@@ -74,4 +74,4 @@ class TensorCopyPredicated(Instruction):
         """N cycles if SBUF and PSUM operands are mixed, 2N if all are in SBUF."""
         elements = signature.dst.elements
         mixed = in_psum(signature.dst, signature.get("src"), signature["predicate"])
-        return vector_work(chip, elements if mixed else 2 * elements)
+        return vector_work(signature, chip, elements if mixed else 2 * elements)

@@ -92,4 +92,4 @@ class TensorReduce(Instruction):
             "add",
             "maximum",
         )
-        return vector_work(chip, elements / 2 if halved else elements)
+        return vector_work(signature, chip, elements / 2 if halved else elements)

@@ -89,4 +89,4 @@ class TensorScalarCumulative(Instruction):
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
-        return vector_work(chip, 2 * signature["src"].elements)
+        return vector_work(signature, chip, 2 * signature["src"].elements)

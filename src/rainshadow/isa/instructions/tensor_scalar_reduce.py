@@ -85,4 +85,4 @@ class TensorScalarReduce(Instruction):
     def work(signature: Signature, chip: Chip) -> Work:
         vector = core_of(chip).vector
         interval = vector.min_initiation_cycles.value
-        return vector_work(chip, max(interval, signature["data"].elements) + interval)
+        return vector_work(signature, chip, max(interval, signature["data"].elements) + interval)

@@ -65,9 +65,9 @@ class TensorTensor(Instruction):
         if signature.engine == "gpsimd":
             return gpsimd_work(chip, elements)
         if in_psum(data1, data2, dst):
-            return vector_work(chip, elements)
+            return vector_work(signature, chip, elements)
         if is_half_width(data1, data2, dst):
             return vector_work(
-                chip, 2 * elements / (2 * core_of(chip).vector.perf_mode_factor_2x.value)
+                signature, chip, 2 * elements / (2 * core_of(chip).vector.perf_mode_factor_2x.value)
             )
-        return vector_work(chip, 2 * elements)
+        return vector_work(signature, chip, 2 * elements)

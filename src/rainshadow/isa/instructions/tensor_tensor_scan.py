@@ -70,4 +70,4 @@ class TensorTensorScan(Instruction):
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:
         """max(64, 2N) cycles."""
-        return vector_work(chip, 2 * signature.dst.elements)
+        return vector_work(signature, chip, 2 * signature.dst.elements)
