@@ -27,6 +27,8 @@ from rainshadow.cluster.training import step_seconds, step_work
 
 #: Axes of the table of idealised members after families and micro-batches.
 _AXES = ("zero", "sequence_parallel", "recompute", "offload", "context_method")
+#: The bound and a member's time add the same terms in another order: a few dozen roundings.
+_ROUNDING = 1e-12
 #: Families per call, so that memory stays small.
 _CHUNK = 256
 
@@ -49,6 +51,7 @@ def _bounds(
     columns = sorted({size for row in sizes for size in row})
     allowed = np.array([[size in row for size in columns] for row in sizes])
     fast = _ideal(space, families, columns)
+    # Of all schedules 1F1B keeps the fewest micro-batches' activations.
     lean = dataclasses.replace(fast, virtual_stages=1, schedule=0)
     memory = memory_use(space.model, lean, space.workload, machine.software)
     work = step_work(space.model, machine.links, fast, space.workload, machine.software)
@@ -65,24 +68,23 @@ def _bounds(
         bubble=np.minimum.reduce(bubbles),
     )
     rates = dataclasses.replace(machine.rates, tax=0.0)
-    times = np.asarray(step_seconds(work, rates, fast, space.workload).total)
+    times = np.asarray(step_seconds(work, rates, fast, space.workload).total) * (1 - _ROUNDING)
     shape = (len(families), len(columns), *(1 for _ in _AXES))
-    # A family's own stages of ZeRO: none with one replica, no ZeRO-3 with a pipeline.
-    stages = [{stage for stage, _ in space.zero_choices(family)} for family in families]
-    kept = [[stage in own for stage in np.ravel(fast.zero)] for own in stages]
-    usable = np.reshape(kept, (len(families), 1, -1, *(1 for _ in _AXES[1:])))
+    # ZeRO-3 and pipelines do not go together; without it the leanest is ZeRO-2.
+    usable = (np.asarray(fast.zero) < 3) | (np.asarray(fast.pipeline_parallel) == 1)
     good = fits(memory, space.system) & allowed.reshape(shape) & usable
     return np.where(good, times, np.inf).reshape(len(families), -1).min(axis=1)
+
+
+def _leanest_zero(stages: Sequence[int]) -> list[int]:
+    """The stage that shares most, and the one that shares most without gathering weights."""
+    return sorted({max(stages), *[stage for stage in stages if stage <= 2][-1:]})
 
 
 def _ideal(space: Space, families: Sequence[Family], sizes: Sequence[int]) -> Layout:
     """The idealised members: families x micro-batches x the choices that change compute."""
     allowed = space.choices
-    # More ZeRO is leaner, so the last that a pipeline can have stands for those before it.
-    with_pipeline = max((stage for stage in allowed.zero if stage < 3), default=0)
-    zero = sorted({0, with_pipeline, max(allowed.zero)})
     values: dict[str, Sequence[Any]] = {
-        "zero": zero,
         "sequence_parallel": tuple(allowed.sequence_parallel),
         "recompute": tuple(allowed.recompute),
         "offload": tuple(allowed.offload),
@@ -97,17 +99,30 @@ def _ideal(space: Space, families: Sequence[Family], sizes: Sequence[int]) -> La
         shape[axis] = len(entries)
         return np.array(entries).reshape(shape)
 
+    alone = along(0, [family.replicas == 1 for family in families])
+    piped = along(0, [family.pipeline > 1 for family in families])
+    # Nothing hides more of the experts' traffic than the schedule that hides all of it.
+    schedules = tuple(allowed.schedules)
+    hiding = [code for code in schedules if pipeline.hides_experts(code)]
     return Layout(
         tensor_parallel=along(0, [family.tensor for family in families]),
         pipeline_parallel=along(0, [family.pipeline for family in families]),
         context_parallel=along(0, [family.context for family in families]),
         expert_parallel=along(0, [family.expert for family in families]),
         data_parallel=along(0, [family.data for family in families]),
-        virtual_stages=along(0, [max(space.virtual_stages(family)) for family in families]),
+        virtual_stages=along(
+            0, [max(space.virtual_stages(family), default=1) for family in families]
+        ),
+        schedule=np.where(piped, (hiding or schedules)[0], 0),
         micro_batch=along(1, sizes),
+        # A rank without replicas has nothing to share and, as in `Space.zero_choices`, does not.
+        zero=np.where(alone, 0, along(2, _leanest_zero(sorted(allowed.zero)))),
         precision=allowed.precision,
         overlap_tensor=True,
         overlap_data=True,
         overlap_pipeline=True,
-        **{name: along(2 + number, values[name]) for number, name in enumerate(_AXES)},
+        **{
+            name: along(3 + number, entries)
+            for number, (name, entries) in enumerate(values.items())
+        },
     )
