@@ -34,7 +34,7 @@ _PEAKS: Mapping[str, tuple[str, ...]] = {
 
 
 #: What copies to a host over PCIe 5 x16 reach of its 64 GB/s.
-_PCIE_BYTES_PER_S = 50e9
+PCIE_BYTES_PER_S = 50e9
 #: Power per peak rate of H100, the middle of the fitted GPUs.
 _WATTS_PER_TFLOPS = 700 / 989
 
@@ -190,7 +190,7 @@ def rates_of(
         tax=fitted.tax,
         half_rows=fitted.half_rows * wide / 1e15,
         half_width=fitted.half_width,
-        host_bytes_per_s=_PCIE_BYTES_PER_S
+        host_bytes_per_s=PCIE_BYTES_PER_S
         if host is None
         else pick.higher_is_better(host, f"{chip.name} host link"),
     )
