@@ -1,9 +1,11 @@
 """Writes the table of AWS's NKI names, parameters and defaults from AWS's published stubs.
 
     python tools/extract_nki_surface.py CHECKOUT > tests/repo/nki_surface.csv
+    python tools/extract_nki_surface.py --first OLDER > tests/repo/nki_first_surface.csv
 
-CHECKOUT: aws-neuron/aws-neuron-sdk. Names, parameters and defaults only; nothing AWS wrote about
-them. tests/repo/test_nki_surface.py holds our own surface to the table.
+CHECKOUT: aws-neuron/aws-neuron-sdk.  OLDER: the same at tag v2.26.1, the last with the first
+generation, whose table is written with --first. Names, parameters and defaults only; nothing AWS
+wrote about them. tests/repo/test_nki_surface.py holds our own surface to the tables.
 """
 
 from __future__ import annotations
@@ -15,12 +17,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MODULES = ("nki", "nki.collectives", "nki.isa", "nki.language")
+FIRST_MODULES = ("nki", "nki.compiler", "nki.isa", "nki.language")
+#: Modules of the first generation whose functions are those of a name of another module.
+FIRST_PARTS = ("nki.compiler.psum", "nki.compiler.sbuf")
 Row = tuple[str, str, str, str]
 
 
 def stub_of(checkout: Path, module: str) -> Path:
     """The stub file of a module in a checkout."""
-    return checkout / "nki" / "api" / module.replace(".", "/") / "__init__.py"
+    path = checkout / "nki" / "api" / module.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def rows_of(module: str, text: str) -> Iterator[Row]:
@@ -69,18 +75,33 @@ def parameters(node: ast.FunctionDef, *, skip: int) -> str:
     ]
     if arguments.vararg:
         shown.append(f"*{arguments.vararg.arg}")
-    shown += [argument.arg for argument in arguments.kwonlyargs]
+    for argument, keyword_default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        given = "" if keyword_default is None else f"={ast.unparse(keyword_default)}"
+        shown.append(argument.arg + given)
     if arguments.kwarg:
         shown.append(f"**{arguments.kwarg.arg}")
     return ", ".join(shown)
 
 
+def first_rows(checkout: Path) -> Iterator[Row]:
+    """The first generation's rows."""
+    for module in FIRST_MODULES:
+        yield from rows_of(f"neuronxcc.{module}", stub_of(checkout, module).read_text("utf-8"))
+    for part in FIRST_PARTS:
+        module, _, name = part.rpartition(".")
+        for row in rows_of(f"neuronxcc.{module}", stub_of(checkout, part).read_text("utf-8")):
+            yield row[0], f"{name}.{row[1]}", *row[2:]
+
+
 def main() -> None:
+    first, checkout = sys.argv[1] == "--first", Path(sys.argv[-1])
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(("module", "name", "kind", "parameters"))
+    if first:
+        writer.writerows(first_rows(checkout))
+        return
     for module in MODULES:
-        text = stub_of(Path(sys.argv[1]), module).read_text("utf-8")
-        writer.writerows(rows_of(module, text))
+        writer.writerows(rows_of(module, stub_of(checkout, module).read_text("utf-8")))
 
 
 if __name__ == "__main__":

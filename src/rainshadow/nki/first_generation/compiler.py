@@ -111,14 +111,19 @@ class psum:
         return Allocation(Space.psum)
 
 
-def _hint(function: Any = None, **options: Any) -> Any:
+def skip_middle_end_transformations(func: Any = None) -> Any:
     """A decorator that changes nothing."""
-    return functools.partial(_hint, **options) if function is None else function
+    return func
 
 
-skip_middle_end_transformations = _hint
-enable_stack_allocator = _hint
-force_auto_alloc = _hint
+def force_auto_alloc(func: Any = None) -> Any:
+    """A decorator that changes nothing: addresses that the kernel gives stay."""
+    return func
+
+
+def enable_stack_allocator(func: Any = None, log_level: int = 50) -> Any:
+    """A decorator that changes nothing."""
+    return functools.partial(enable_stack_allocator, log_level=log_level) if func is None else func
 
 
 @contextmanager

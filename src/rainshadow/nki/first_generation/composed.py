@@ -26,7 +26,7 @@ from rainshadow.nki.first_generation.state import current
 from rainshadow.nki.first_generation.tensor import Tensor
 
 
-def broadcast_to(src: Tensor, shape: Any = None, **kwargs: Any) -> Tensor:
+def broadcast_to(src: Tensor, shape: Any, **kwargs: Any) -> Tensor:
     """Axes of size 1 repeated: free axes as a view, the partition axis by a copy."""
     tile, target = require_tensor(src, "src"), tuple(int(extent) for extent in shape)
     if tile.on_chip and tile.ndim == len(target) and tile.shape[0] == 1 < target[0]:

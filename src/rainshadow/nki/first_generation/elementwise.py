@@ -39,6 +39,13 @@ class fp32:
     min = float(np.finfo(np.float32).min)
 
 
+class bfp16:
+    """Constants of bfloat16."""
+
+    #: The bits that AWS gives it, 0xff80, are minus infinity's.
+    min = float("-inf")
+
+
 def activation(
     op: Any,
     data: Tensor,

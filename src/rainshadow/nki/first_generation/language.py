@@ -57,7 +57,7 @@ from rainshadow.nki.first_generation.creation import (
     zeros,
     zeros_like,
 )
-from rainshadow.nki.first_generation.elementwise import fp32
+from rainshadow.nki.first_generation.elementwise import bfp16, fp32
 from rainshadow.nki.first_generation.grid import nc, spmd_dim
 from rainshadow.nki.first_generation.index import arange, mgrid
 from rainshadow.nki.first_generation.loops import (
@@ -97,6 +97,7 @@ __all__ = [
     "all",
     "arange",
     "atomic_rmw",
+    "bfp16",
     "broadcast_to",
     "ceil",
     "cos",

@@ -178,8 +178,15 @@ class BenchmarkedKernel(Kernel):
 
 baremetal = _decorator(Kernel)
 trace = _decorator(Kernel)
-profile = _decorator(Kernel)
 benchmark = _decorator(BenchmarkedKernel)
+
+
+def profile(func: Any = None, **kwargs: Any) -> Any:
+    """A kernel that runs like any other; AWS's also writes files for its own profiler.
+
+    `rainshadow profile` shows where the time goes.
+    """
+    return _decorator(Kernel)(func, **kwargs)
 
 
 def simulate_kernel(kernel: Any, *args: Any, **kwargs: Any) -> Any:
