@@ -76,3 +76,12 @@ def test_more_than_there_is_names_the_line_and_the_live_tiles():
     with pytest.raises(CapacityError, match="tile 1 needs 608 B") as caught:
         placed([(600, 0, 1), (600, 1, 1)])
     assert caught.value.where == HERE
+
+
+def test_small_tiles_with_long_lives_do_not_scatter():
+    """Each turn of a loop makes a large tile for itself, and a small one for the end."""
+    turns = 8
+    tiles = [(32, 2 * turn, 4 * turns) for turn in range(turns)]
+    tiles += [(640, 2 * turn + 1, 2 * turn + 1) for turn in range(turns)]
+    require_disjoint(tiles, placed(tiles))
+    assert placed(tiles)[:turns].max() < turns * 32

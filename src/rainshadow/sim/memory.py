@@ -74,6 +74,14 @@ class Arena:
                 return at
         raise self._full(size, label, avoid)
 
+    def allocate_low(self, size_bytes: int, label: str, avoid: Sequence[Stretch] = ()) -> int:
+        """As `allocate`, at the lowest address; the next tile is placed as if this one were not."""
+        cursor, self._cursor = self._cursor, 0
+        try:
+            return self.allocate(size_bytes, label, avoid)
+        finally:
+            self._cursor = cursor
+
     def _next(self, size: int) -> int:
         """Take `size` bytes right at the cursor, or -1 where they are not free."""
         free, cursor = self._free, self._cursor

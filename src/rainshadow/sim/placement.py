@@ -22,6 +22,8 @@ Column = np.ndarray[Any, np.dtype[Any]]
 
 #: A tile of at least 1 / _LARGE_SHARE of SBUF is large: few of them lie there at one time.
 _LARGE_SHARE = 16
+#: A life of at least 1 / _LONG_SHARE of all rows is long.
+_LONG_SHARE = 64
 
 
 class Request(NamedTuple):
@@ -80,8 +82,9 @@ def place(requests: Sequence[Request], accesses: Accesses, memories: Memories) -
     """First byte of every request within its space; 0 for one that no row touches.
 
     Next fit in order of first use, away from all addresses that the kernel gives. Where that
-    leaves no stretch long enough, away from those only while they are in use; at last with the
-    large tiles placed before the others, which go round them.
+    leaves no stretch long enough, away from those only while they are in use; then with the large
+    tiles placed before the others, which go round them; at last with tiles at the lowest address,
+    those with long lives or all, where they wait for each other, but leave long stretches free.
     Errors: `CapacityError` with the live tensors at the first row that does not fit.
     """
     lifetimes = Lifetimes.of(accesses, len(requests))
@@ -89,7 +92,7 @@ def place(requests: Sequence[Request], accesses: Accesses, memories: Memories) -
     for space, given in job.given.items():
         memories.arena(space).claimed_bytes = given.size_bytes
     errors: list[CapacityError] = []
-    for way in (job.apart, job.by_use, job.large_first):
+    for way in (job.apart, job.by_use, job.large_first, job.long_low, job.low):
         try:
             return way(memories)
         except CapacityError as error:
@@ -162,7 +165,7 @@ def _meets(rows: list[Stretch], first: int, last: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What there is to place, and three ways to do it.
+    """What there is to place, and ways to do it.
 
     Each returns the first byte of every request. Errors: `CapacityError`, the memories half full.
     """
@@ -183,6 +186,15 @@ class _Job:
         """The same, round the large tiles of SBUF."""
         return self._walk(memories, self._large(memories.sbuf), self._used_by_others)
 
+    def long_low(self, memories: Memories) -> Column:
+        """As `by_use`, those with long lives at the lowest address."""
+        rows = max(self.lives.last, default=0) // _LONG_SHARE
+        return self._walk(memories, {}, self._used_by_others, low_from=rows)
+
+    def low(self, memories: Memories) -> Column:
+        """As `by_use`, all at the lowest address."""
+        return self._walk(memories, {}, self._used_by_others, low_from=0)
+
     def _given(self, number: int) -> _Given:
         return self.given[self.requests[number].space]
 
@@ -194,8 +206,13 @@ class _Job:
         memories: Memories,
         fixed: dict[int, int],
         given_of: Callable[[int], list[Stretch]],
+        *,
+        low_from: int | None = None,
     ) -> Column:
-        """In order of first use; fixed: addresses of some SBUF requests, by number."""
+        """In order of first use; fixed: addresses of some SBUF requests, by number.
+
+        low_from: rows that a tile lives, from which on it is placed at the lowest address.
+        """
         requests = self.requests
         address = [request.at or 0 for request in requests]
         first, last, deaths = self.lives.first, self.lives.last, self.lives.deaths
@@ -216,8 +233,10 @@ class _Job:
             avoid = given_of(number)
             if fixed and request.space is Space.sbuf:
                 avoid = merged([*avoid, *coming.between(first[number], last[number], arena)])
+            low = low_from is not None and last[number] - first[number] >= low_from
+            allocate = arena.allocate_low if low else arena.allocate
             try:
-                address[number] = arena.allocate(request.size_bytes, request.label, avoid)
+                address[number] = allocate(request.size_bytes, request.label, avoid)
             except CapacityError as error:
                 error.where = request.where
                 raise
