@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import ml_dtypes
@@ -40,7 +41,10 @@ _DTYPES = (*_FLOATS, "float8_e4m3", "float8_e5m2", "int32", "uint32", "int16", "
            "uint8", "bool_")  # fmt: skip
 _SPACES = (*[Space.sbuf] * 6, Space.psum, Space.shared_hbm)
 _NUMBERS = (0.0, 1.0, -1.5, 3, 1e-3, 1e30, -np.inf, np.nan, np.float32(2.0), True)
-_ABSURD = (None, "text", -1, 10**12, 1.5, np.nan, [], [None], {}, object(), np.ones(3), (1, 2), nl)
+ABSURD = (None, "text", "", b"x", -1, 10**12, -10**30, 1.5, np.nan, 1 + 2j, np.complex64(1 + 2j),
+          np.float16(3), np.int64(-5), np.ones(3), np.zeros((2, 2)), Decimal(1), True, int, nl,
+          object(), [], [None], {}, {1, 2}, (1,), (1, 2), (1.5, 2.5), (-1, -1), [10**30], [1, "a"],
+          [[1, 2]], ((), ()), range(3), slice(1), ...)  # fmt: skip
 
 
 class Caller:
@@ -106,7 +110,7 @@ class Caller:
     def argument(self, function: str, name: str, annotation: str) -> Any:
         """A value for a parameter, by what its name means."""
         if self.chance(self.absurd):
-            return self.pick(_ABSURD)
+            return self.pick(ABSURD)
         for matches, make in self._makers():
             if matches(function, name, annotation):
                 return make()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_programs import FUNCTIONS, Caller, is_close
+from random_programs import ABSURD, FUNCTIONS, Caller, is_close
 
 from rainshadow.errors import NkiValidationError, NotModelled
 from rainshadow.isa.access import AccessPattern
@@ -83,6 +84,23 @@ class Checked:
 @given(SEEDS)
 def test_absurd_arguments_end_in_a_validation_error(seed):
     run(seed, calls=6, absurd=0.25)
+
+
+@given(SEEDS, st.sampled_from(["trainium1", "trainium2", "trainium3"]))
+def test_one_absurd_argument_of_a_legal_call_ends_in_a_validation_error(seed, chip):
+    """Every argument in turn, once legal calls of the same kind have been recorded."""
+    recorder = Recorder(load_chip(chip), SimOptions(), "random")
+    with activate(recorder):
+        caller = Caller(np.random.default_rng(seed), absurd=0.0)
+        for _ in range(6):
+            try:
+                name, arguments = caller.call()
+                FUNCTIONS[name](**arguments)
+            except NkiValidationError:
+                continue
+            for parameter in inspect.signature(FUNCTIONS[name]).parameters:
+                for value in ABSURD:
+                    attempt(name, {**arguments, parameter: value})
 
 
 @many

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import re
@@ -26,6 +27,8 @@ INSTRUCTIONS = sorted(
     path.stem for path in (SOURCE / "isa/instructions").glob("*.py") if path.stem != "__init__"
 )
 MODULES = sorted(SOURCE.rglob("*.py"))
+#: Fields that are the same for every instruction of a core.
+_OF_THE_CORE = {"generators"}
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
 
 
@@ -82,6 +85,15 @@ def test_an_instructions_operands_and_options_are_fields_of_it(name):
     fields = set(cls.__dataclass_fields__)
     assert set(cls.READS) | set(cls.WRITES) | set(cls.PARAMS) <= fields
     assert "engine" in fields and (cls.WRITES or cls.READS)
+
+
+@pytest.mark.parametrize("name", INSTRUCTIONS)
+def test_what_rules_depend_on_is_checked_again_when_it_changes(name):
+    """Rules are checked once per engine, `PARAMS` and kinds of operands."""
+    cls = load_instructions()[name]
+    known = {*cls.PARAMS, *cls.READS, *cls.WRITES, "engine", *_OF_THE_CORE}
+    used = set(re.findall(r"self\.(\w+)", inspect.getsource(cls.check)))
+    assert used & {field.name for field in dataclasses.fields(cls)} <= known
 
 
 @pytest.mark.parametrize("name", INSTRUCTIONS)

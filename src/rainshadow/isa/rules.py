@@ -49,6 +49,13 @@ def require_direct(instr: Instruction) -> None:
             )
 
 
+def require_real(instr: Instruction) -> None:
+    """No number is complex: NumPy would drop its imaginary part."""
+    for name in (*instr.PARAMS, *instr.READS):
+        if isinstance(getattr(instr, name), complex | np.complexfloating):
+            raise NkiValidationError(f"{instr.opcode}: {name} is complex", allowed="real numbers")
+
+
 def require_space(opcode: str, name: str, view: AccessPattern, *spaces: Space) -> None:
     """The operand lies in one of `spaces`."""
     if view.space not in spaces:

@@ -425,6 +425,7 @@ class Recorder:
     def _first_of_its_kind(self, instr: Instruction, key: Any) -> int:
         try:
             rules.require_direct(instr)
+            rules.require_real(instr)
             instr.check(self.chip)
         except NkiValidationError as error:
             raise self._located(error) from None

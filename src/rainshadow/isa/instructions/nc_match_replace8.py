@@ -29,6 +29,7 @@ class NcMatchReplace8(Instruction):
     """dst, data: [P, free...]; vals: [P, 8]; imm: number; dst_idx: [P, 8] or None."""
 
     opcode = "nc_match_replace8"
+    PARAMS = ("imm",)
     READS = ("data", "vals")
     WRITES = ("dst", "dst_idx")
     EXAMPLE = "nisa.nc_match_replace8(dst=rest, data=scores, vals=largest, imm=-1e30)"

@@ -29,6 +29,7 @@ class NcStreamShuffle(Instruction):
 
     opcode = "nc_stream_shuffle"
     READS = ("src",)
+    PARAMS = ("shuffle_mask",)
     EXAMPLE = "nisa.nc_stream_shuffle(dst=spread, src=row, shuffle_mask=[0] * 32)"
 
     dst: AccessPattern

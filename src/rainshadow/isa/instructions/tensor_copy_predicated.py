@@ -49,7 +49,7 @@ class TensorCopyPredicated(Instruction):
                     allowed="equal dtypes",
                 )
         else:
-            rules.require_representable(self.opcode, "src", self.src, self.dst)
+            rules.require_number(self.opcode, "src", self.src)
         rules.require_on_chip(self.opcode, **operands)
         rules.require_same_partitions(self.opcode, **operands)
         rules.require_same_elements(self.opcode, **operands)
@@ -67,6 +67,8 @@ class TensorCopyPredicated(Instruction):
         source = self.src
         if isinstance(source, AccessPattern):
             source = source.array.reshape(target.shape)
+        else:
+            rules.require_representable(self.opcode, "src", source, self.dst)
         np.copyto(target, source, where=chosen, casting="unsafe")
 
     @staticmethod

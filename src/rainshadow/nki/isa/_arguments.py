@@ -80,26 +80,29 @@ def _kind_of(parameter: str, annotation: str) -> Kind:
     return _BY_ANNOTATION.get(annotation, (lambda _: True, ""))
 
 
+#: NumPy's kinds of numbers; V is what ml_dtypes' narrow floats have.
+_REAL = "biufV"
+
+
 def is_tensor(value: Any) -> bool:
     return isinstance(value, AccessPattern)
 
 
 def is_number(value: Any) -> bool:
     """A Python or NumPy number, or a register."""
-    if isinstance(value, np.ndarray):
-        return value.ndim == 0
-    return hasattr(value, "__float__") or hasattr(value, "__index__")
+    if isinstance(value, np.ndarray | np.generic):
+        return value.ndim == 0 and value.dtype.kind in _REAL
+    return isinstance(value, float) or is_whole(value)
 
 
 def is_whole(value: Any) -> bool:
-    """An integer, or a register."""
-    if isinstance(value, np.ndarray):
+    """An integer of at most 64 bits, or a register."""
+    if isinstance(value, np.ndarray | type):
         return False
     try:
-        operator.index(value)
+        return -(1 << 63) <= operator.index(value) < 1 << 64
     except TypeError:
         return False
-    return True
 
 
 def _is_operator(value: Any) -> bool:
@@ -115,14 +118,14 @@ def _is_pair(value: Any) -> bool:
 
 
 _FLAG = (lambda value: isinstance(value, int | np.bool_) and value in (0, 1)), "True or False"
-_NUMBER = is_number, "a number"
+_NUMBER = is_number, "a number; integers of at most 64 bits"
 _NUMBER_OR_TENSOR = (
     (lambda value: is_number(value) or is_tensor(value)),
-    "a number or an NKI tensor",
+    "a number (integers of at most 64 bits) or an NKI tensor",
 )
 _OPERATOR = _is_operator, "an operator or function of nki.language, such as nl.add"
 _TENSOR = is_tensor, "an NKI tensor (nl.ndarray, or a view of one)"
-_WHOLE = is_whole, "an integer"
+_WHOLE = is_whole, "an integer of at most 64 bits"
 
 #: What a parameter takes whose annotation does not say.
 _KINDS: dict[str, Kind] = {
@@ -136,6 +139,8 @@ _KINDS: dict[str, Kind] = {
             "initial",
             "src",
             "on_false",
+            "on_false_value",
+            "imm",
             "min",
             "max",
             "prob",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index as whole
 from typing import Any
 
 from rainshadow.errors import NkiValidationError
@@ -32,7 +33,7 @@ def sendrecv(
         raise NkiValidationError(
             "sendrecv on one core", allowed="a launch on two cores", fix="launch with kernel[2]"
         )
-    ranks, where = (int(send_to_rank), int(recv_from_rank)), recorder.line()
+    ranks, where = (whole(send_to_rank), whole(recv_from_rank)), recorder.line()
 
     def exchange(kind: Any, data: Any) -> Any:
         return recorder.cores.exchange(recorder.program_id, ranks, pipe_id, kind, data, where)
@@ -49,7 +50,7 @@ def core_barrier(
         raise NkiValidationError(
             "core_barrier on one core", allowed="a launch on two cores", fix="launch with kernel[2]"
         )
-    ranks, where = tuple(int(core) for core in cores), recorder.line()
+    ranks, where = tuple(map(whole, cores)), recorder.line()
 
     def arrive() -> None:
         recorder.cores.barrier(recorder.program_id, ranks, label_of(data.buffer_), where)

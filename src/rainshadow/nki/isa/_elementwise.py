@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index as whole
 from typing import Any
 
 from rainshadow.errors import NkiValidationError
@@ -204,7 +205,7 @@ def iota(
 
 
 def _pattern(pattern: Any) -> tuple[tuple[int, int], ...]:
-    return tuple((int(step), int(count)) for step, count in pattern)
+    return tuple((whole(step), whole(count)) for step, count in pattern)
 
 
 def affine_select(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index as whole
 from typing import Any
 
 from rainshadow.isa.access import AccessPattern as NkiTensor
@@ -40,7 +41,7 @@ def nc_matmul(
 
 
 def _pair(given: Any) -> tuple[int, ...]:
-    return () if given is None else tuple(int(extent) for extent in given)
+    return () if given is None else tuple(map(whole, given))
 
 
 def nc_matmul_mx(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from rainshadow.isa.access import AccessPattern as NkiTensor
 from rainshadow.isa.instructions.bn_aggr import BnAggr
 from rainshadow.isa.instructions.bn_stats import BnStats
@@ -30,7 +32,7 @@ def tensor_reduce(
     name: str | None = None,
 ) -> NkiInstruction:
     """dst = op over the last free axes of data."""
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = tuple(map(int, (axis,) if isinstance(axis, int | np.integer) else axis))
     return issue(TensorReduce(dst, alu_operator(op), data, _positive(axes, data), negate))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index as whole
 from typing import Any
 
 from rainshadow.isa.access import AccessPattern as NkiTensor
@@ -45,7 +46,7 @@ def nc_stream_shuffle(
     dst: NkiTensor, src: NkiTensor, shuffle_mask: Any, name: str | None = None
 ) -> NkiInstruction:
     """dst[i] = src[shuffle_mask[i]] within each quadrant of 32 partitions."""
-    return issue(NcStreamShuffle(dst, src, tuple(int(entry) for entry in shuffle_mask)))
+    return issue(NcStreamShuffle(dst, src, tuple(map(whole, shuffle_mask))))
 
 
 def nc_n_gather(
@@ -75,14 +76,14 @@ def nonzero_with_count(
     name: str | None = None,
 ) -> NkiInstruction:
     """dst = positions of src's nonzero elements, padding, and their count."""
-    return issue(NonzeroWithCount(dst, src, int(index_offset), int(padding_val)))
+    return issue(NonzeroWithCount(dst, src, whole(index_offset), whole(padding_val)))
 
 
 def topk(
     val_dst: NkiTensor, idx_dst: NkiTensor, src: NkiTensor, n: int, name: str | None = None
 ) -> NkiInstruction:
     """val_dst, idx_dst = the largest of the n elements of each 16 partitions, ascending."""
-    return issue(Topk(val_dst, idx_dst, src, int(n)))
+    return issue(Topk(val_dst, idx_dst, src, whole(n)))
 
 
 def sequence_bounds(
