@@ -94,6 +94,26 @@ def test_profile_writes_its_files_and_prints_json(tmp_path):
     }
 
 
+def test_profile_what_if_and_compare_show_two_profiles(tmp_path):
+    words = ("profile", f"{KERNELS}:scale", "--arg", "x=128x512", "--data", "none")
+    changes = "sbuf=48MiB,vector.clock=0.48GHz"
+    done = run(*words, "--out", "a", "--what-if", changes, "--json", folder=tmp_path)
+    (launch,) = json.loads(done.stdout)["launches"]
+    other = launch["what_if"]["profile"]
+    assert other["duration_s"] > launch["duration_s"]
+    assert other["chip"] == f"trainium2 if {changes}"
+    assert launch["what_if"]["speedup"] == launch["duration_s"] / other["duration_s"]
+    assert run(*words, "--out", "b", "--chip", "trainium3", folder=tmp_path).returncode == 0
+    done = run("profile", "--compare", "a", "b", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "scale on trainium2 (a) and scale on trainium3 (b)" in done.stdout
+    trace = str(tmp_path / "a" / "000-scale.npz")
+    again = run("profile", trace, "--json", "--out", "c", folder=tmp_path)
+    (same,) = json.loads(again.stdout)["launches"]
+    assert same["duration_s"] == launch["duration_s"]
+    assert run("profile", "--compare", "a", "nowhere", folder=tmp_path).returncode == 1
+
+
 def test_profile_without_data_has_the_same_times(tmp_path):
     words = ("profile", f"{KERNELS}:scale", "--arg", "x=128x512", "--json")
     full = json.loads(run(*words, folder=tmp_path).stdout)

@@ -1,8 +1,11 @@
-"""Record and time an NKI kernel: engines, waits, memory, and the lines that take the time.
+"""Record and time an NKI kernel: engines, waits, memory, the lines that take the time, advice.
 
 FILE.py:function calls one kernel with arguments made from --arg. FILE.py alone runs the file as a
-script, words after -- being its own, and profiles every kernel it launches. --out gets
-summary.json, the trace, and a timeline for ui.perfetto.dev.
+script, words after -- being its own, and profiles every kernel it launches. TRACE.npz, which an
+earlier profile wrote, is timed again. --out gets summary.json, report.html, the trace, and a
+timeline for ui.perfetto.dev. --what-if FIGURE=VALUE,... times the same instructions on a chip with
+other figures (see `rainshadow machines`; sbuf=48MiB is all of SBUF). --compare A B shows two
+profiles beside each other: each a folder that --out has written, or a TRACE.npz.
 """
 
 from __future__ import annotations
@@ -10,13 +13,20 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from rainshadow.machine import Chip
+    from rainshadow.sim.timeline import Timeline
+    from rainshadow.sim.trace import Trace
+
 
 def command(
-    kernel: Annotated[str, typer.Argument(help="FILE.py:function, or FILE.py to run as a script.")],
+    kernel: Annotated[
+        str | None, typer.Argument(help="FILE.py:function, FILE.py to run as a script, TRACE.npz.")
+    ] = None,
     arguments: Annotated[
         list[str] | None, typer.Argument(help="The script's arguments, after --.")
     ] = None,
@@ -30,35 +40,151 @@ def command(
     lnc: Annotated[int | None, typer.Option(help="Cores that the function runs on.")] = None,
     data: Annotated[str, typer.Option(help="full, or none: shapes only, much faster.")] = "full",
     seed: Annotated[int, typer.Option(help="Seed of the random arguments.")] = 0,
+    what_if: Annotated[
+        str | None, typer.Option(help="Time on a chip with sbuf=48MiB,hbm.bandwidth=4TB/s too.")
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Two profiles: folders or TRACE.npz.")
+    ] = None,
+    advice: Annotated[bool, typer.Option(help="Say what a change can save at most.")] = True,
     out: Annotated[Path | None, typer.Option(help="Output folder [rainshadow-out/<name>].")] = None,
     parquet: Annotated[bool, typer.Option(help="Also write each timeline as Parquet.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
 ) -> None:
     """Run, time, write, print."""
+    from rainshadow.errors import InputError
     from rainshadow.machine import load_neuron_chip
-    from rainshadow.nki.program import launch, split_target
+    from rainshadow.machine.what_if import what_if as chip_if
+    from rainshadow.nki.program import split_target
     from rainshadow.porting.output import staged
-    from rainshadow.report.profile import summarize_profile
-    from rainshadow.report.text import profile_text
-    from rainshadow.sim.timing import time_trace
 
     machine = load_neuron_chip(chip)
+    changed = chip_if(machine, what_if) if what_if is not None else None
+    if compare is not None:
+        if kernel is not None:
+            raise InputError("--compare with a kernel", allowed="--compare A B alone")
+        _print_comparison(compare, machine, as_json=as_json)
+        return
+    if kernel is None:
+        raise InputError("no kernel", allowed="FILE.py:function, FILE.py, TRACE.npz or --compare")
     path, name = split_target(kernel)
     folder = out or Path("rainshadow-out") / (f"{path.stem}-{name}" if name else path.stem)
     with staged(folder) as scratch:
-        runs = launch(kernel, arg or [], arguments or [], machine, data=data, seed=seed, lnc=lnc)
-        traces = [trace for run in runs for trace in (run.trace, *run.other_traces)]
-        timelines = [time_trace(trace, machine) for trace in traces]
-        summary = {"launches": [summarize_profile(timeline, machine) for timeline in timelines]}
-        _write(scratch, timelines, summary, parquet=parquet)
+        traces = _traces(kernel, arg or [], arguments or [], machine, data, seed, lnc)
+        timed = [_timed(trace, machine, cores) for trace, cores in traces]
+        summary = {
+            "launches": [
+                _summary(timeline, machine, changed, cores, advice=advice)
+                for timeline, (_, cores) in zip(timed, traces, strict=True)
+            ]
+        }
+        _write(scratch, timed, summary, machine, parquet=parquet)
     if as_json:
         print(json.dumps(summary, indent=2))
     else:
-        print("\n\n".join("\n".join(profile_text(launch)) for launch in summary["launches"]))
+        print("\n\n".join("\n".join(_text(launch)) for launch in summary["launches"]))
     print(f"rainshadow: written to {folder}/", file=sys.stderr)
 
 
-def _write(folder: Path, timelines: list[Any], summary: dict[str, Any], *, parquet: bool) -> None:
+def _traces(
+    kernel: str,
+    arg: list[str],
+    arguments: list[str],
+    machine: Chip,
+    data: str,
+    seed: int,
+    lnc: int | None,
+) -> list[tuple[Trace, int]]:
+    """Traces, one a core of a launch, and how many cores a rank has."""
+    from rainshadow.nki.program import launch
+    from rainshadow.sim.trace import Trace
+
+    if kernel.endswith(".npz"):
+        return [(Trace.load(Path(kernel)), lnc or 1)]
+    runs = launch(kernel, arg, arguments, machine, data=data, seed=seed, lnc=lnc)
+    return [(trace, run.lnc) for run in runs for trace in (run.trace, *run.other_traces)]
+
+
+def _timed(trace: Trace, machine: Chip, cores: int) -> Timeline:
+    from rainshadow.sim.timing import TimingOptions, time_trace
+
+    return time_trace(trace, machine, TimingOptions(lnc=cores))
+
+
+def _summary(
+    timeline: Timeline, machine: Chip, changed: Chip | None, cores: int, *, advice: bool
+) -> dict[str, Any]:
+    from rainshadow.report.advice import advise
+    from rainshadow.report.compare import compare_profiles
+    from rainshadow.report.profile import summarize_profile
+    from rainshadow.sim.place_again import place_again
+    from rainshadow.sim.timing import TimingOptions
+
+    summary = summarize_profile(timeline, machine)
+    summary["advice"] = advise(timeline, machine, TimingOptions(lnc=cores)) if advice else []
+    if changed is not None:
+        again = _timed(place_again(timeline.trace, changed), changed, cores)
+        other = summarize_profile(again, changed)
+        summary["what_if"] = {"profile": other, **compare_profiles(summary, other)}
+    return summary
+
+
+def _text(launch: dict[str, Any]) -> list[str]:
+    from rainshadow.report.profile_text import comparison_text, profile_text
+
+    lines = profile_text(launch)
+    if "what_if" in launch:
+        lines += ["", *comparison_text(launch["what_if"], ("as it is", "what if"))]
+    return lines
+
+
+def _print_comparison(paths: tuple[Path, Path], machine: Chip, *, as_json: bool) -> None:
+    from rainshadow.errors import InputError
+    from rainshadow.report.compare import compare_profiles
+    from rainshadow.report.profile_text import comparison_text
+
+    first, second = (_launches(path, machine) for path in paths)
+    if len(first) != len(second):
+        raise InputError(
+            f"{paths[0]} has {len(first)} launches, {paths[1]} has {len(second)}",
+            allowed="the same number in both",
+        )
+    pairs = [compare_profiles(one, other) for one, other in zip(first, second, strict=True)]
+    if as_json:
+        print(json.dumps({"comparisons": pairs}, indent=2))
+        return
+    names = (str(paths[0]), str(paths[1]))
+    print("\n\n".join("\n".join(comparison_text(pair, names)) for pair in pairs))
+
+
+def _launches(path: Path, machine: Chip) -> list[dict[str, Any]]:
+    """Profiles that lie in a folder, or a trace timed now."""
+    from rainshadow.errors import InputError
+    from rainshadow.report.profile import summarize_profile
+    from rainshadow.sim.trace import Trace
+
+    if path.suffix == ".npz":
+        return [summarize_profile(_timed(Trace.load(path), machine, 1), machine)]
+    try:
+        launches = json.loads((path / "summary.json").read_text("utf-8"))["launches"]
+        complete = all("ideal" in launch for launch in launches)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is no profile: {error}", allowed="a folder of --out, or a TRACE.npz"
+        ) from None
+    if not complete:
+        raise InputError(f"{path} is a profile of an older version", fix="profile the kernel again")
+    return list(launches)
+
+
+def _write(
+    folder: Path,
+    timelines: list[Timeline],
+    summary: dict[str, Any],
+    machine: Chip,
+    *,
+    parquet: bool,
+) -> None:
     from rainshadow.report.perfetto import TimelineLaunch, perfetto_json
     from rainshadow.report.tables import write_parquet
 

@@ -1,4 +1,4 @@
-"""A port's summary, and a kernel's, as plain text for a terminal. Numbers come ready made."""
+"""A port's summary as plain text for a terminal. Numbers come ready made."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rainshadow.units import format_bytes, format_flops, format_rate, format_seconds
+from rainshadow.units import format_bytes, format_seconds
 
 _TOP_KERNELS = 8
-_TOP_LINES = 10
-_LINE_WIDTH = 60
 Summary = Mapping[str, Any]
 
 
@@ -137,41 +135,3 @@ def _range(estimate: Mapping[str, float] | None) -> str:
     if estimate["low"] == estimate["high"]:
         return value
     return f"{value} [{estimate['low']:.3g}-{estimate['high']:.3g}]"
-
-
-def profile_text(launch: Summary) -> list[str]:
-    """One kernel launch: engines, waits, memory, and the lines that take the time."""
-    total = launch["duration_s"]
-    tensor, hbm = launch["tensor"], launch["hbm"]
-    lines = [
-        f"{launch['kernel']} on one simulated {launch['chip']} NeuronCore: {format_seconds(total)}"
-        f", and {format_seconds(launch['launch_s'])} to start it",
-        f"  {launch['instructions']:,} instructions; busiest: {launch['bound_by']}",
-        f"  tensor: {format_flops(tensor['flops'])} of matmul, "
-        f"{tensor['peak_fraction']:.1%} of the core's bf16 peak",
-        f"  HBM: {format_bytes(hbm['read_bytes'])} read, {format_bytes(hbm['written_bytes'])} "
-        f"written, {format_rate(hbm['bytes_per_s'])}, "
-        f"{hbm['share_fraction']:.1%} of the core's share",
-        "  peaks: "
-        + ", ".join(
-            f"{space.upper()} {format_bytes(peak['used_bytes'])} of "
-            f"{format_bytes(peak['capacity_bytes'])}{'' if space == 'hbm' else ' per partition'}"
-            for space, peak in launch["peak_bytes"].items()
-        ),
-        f"  {'engine':<14}{'busy':>10}{'share':>8}{'instructions':>14}",
-    ]
-    for row in launch["engines"]:
-        lines.append(
-            f"  {row['name']:<14}{format_seconds(row['busy_s']):>10}"
-            f"{row['busy_fraction']:>8.1%}{row['instructions']:>14,}"
-        )
-    if launch["wait_s"]:
-        lines.append("  waits, all engines: " + _seconds(launch["wait_s"]))
-    lines += ["", f"  {'adds':>10}{'share':>8}{'times':>8}  {'mostly waits for':<22}line"]
-    for row in launch["lines"][:_TOP_LINES]:
-        lines.append(
-            f"  {format_seconds(row['added_s']):>10}{row['added_s'] / (total or 1):>8.1%}"
-            f"{row['instructions']:>8,}  {row['waits_for'] or '-':<22}"
-            f"{Path(row['file']).name}:{row['line']}: {row['text'][:_LINE_WIDTH]}"
-        )
-    return lines

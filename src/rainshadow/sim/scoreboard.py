@@ -98,7 +98,8 @@ def _ready_at(
                 time = written[touched]
                 if not same and writer[touched] != _DMA:
                     time += semaphore
-                if time > ready:
+                # Data count before memory: in place an instruction waits for what it reads.
+                if time > ready or (time == ready and not is_write):
                     ready = time
                     why = BUFFER_CAUSE if is_write else writer[touched] + 1
             if is_write and read_until[touched] > 0 and reader[touched] != me + 1:
