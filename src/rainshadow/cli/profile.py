@@ -79,10 +79,7 @@ def command(
             ]
         }
         _write(scratch, timed, summary, machine, parquet=parquet)
-    if as_json:
-        print(json.dumps(summary, indent=2))
-    else:
-        print("\n\n".join("\n".join(_text(launch)) for launch in summary["launches"]))
+    print(json.dumps(summary, indent=2) if as_json else _text(summary))
     print(f"rainshadow: written to {folder}/", file=sys.stderr)
 
 
@@ -129,13 +126,15 @@ def _summary(
     return summary
 
 
-def _text(launch: dict[str, Any]) -> list[str]:
+def _text(summary: dict[str, Any]) -> str:
     from rainshadow.report.profile_text import comparison_text, profile_text
 
-    lines = profile_text(launch)
-    if "what_if" in launch:
-        lines += ["", *comparison_text(launch["what_if"], ("as it is", "what if"))]
-    return lines
+    parts = []
+    for launch in summary["launches"]:
+        parts.append(profile_text(launch))
+        if "what_if" in launch:
+            parts.append(comparison_text(launch["what_if"], ("as it is", "what if")))
+    return "\n\n".join("\n".join(lines) for lines in parts)
 
 
 def _print_comparison(paths: tuple[Path, Path], machine: Chip, *, as_json: bool) -> None:
