@@ -22,8 +22,8 @@ from rainshadow.validation.training_model import Points, predicted, rates_table
 #: How far a stack's factor on its family may be from one, as its logarithm; and from the factor
 #: of the stack that it follows.
 STACK_SPREAD, FOLLOWER_SPREAD = 0.12, 0.08
-#: Spread of a good prediction; residuals beyond three of it count less and less.
-_NOISE, _ROBUST = 0.06, 3.0
+#: Spread of a good prediction; residuals beyond one and a half of it count less and less.
+_NOISE, _ROBUST = 0.06, 1.5
 _AT_MOST_ONE = ("hidden_tensor", "hidden_data", "hidden_expert")
 _STEP = 1e-3
 
