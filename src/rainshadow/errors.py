@@ -87,7 +87,7 @@ class UnknownNameError(InputError):
     """A name that does not exist; the message lists what does."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        names = sorted(known)
+        names = sorted(set(known))
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else "type one of those listed"
         super().__init__(f"unknown {kind} {name!r}", allowed=", ".join(names), fix=hint)

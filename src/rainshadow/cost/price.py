@@ -105,8 +105,8 @@ def parse_prices(words: Sequence[str]) -> dict[str, float]:
     return prices
 
 
-def chip_price(system: System, given: Mapping[str, float]) -> ChipPrice:
-    """Price of one chip-hour of a system. given: from `parse_prices`.
+def chip_price(system: System, given: Mapping[str, float], region: str | None = None) -> ChipPrice:
+    """Price of one chip-hour of a system. given: from `parse_prices`. region: only rows there.
 
     Errors: `NotModelled` naming the option to type where no price is known.
     """
@@ -116,7 +116,8 @@ def chip_price(system: System, given: Mapping[str, float]) -> ChipPrice:
             usd_per_hour=own, low=own, high=own, kind="yours", grade="stated", source="--price",
             date="",
         )  # fmt: skip
-    rows = [row for row in price_rows() if row.item == system.price_item]
+    every = [row for row in price_rows() if row.item == system.price_item]
+    rows = [row for row in every if region is None or row.region.lower() == region.lower()]
     for kind in KINDS:
         chosen = [row for row in rows if row.kind == kind]
         if chosen:
@@ -126,8 +127,10 @@ def chip_price(system: System, given: Mapping[str, float]) -> ChipPrice:
                 usd_per_hour=per_chip[0], low=min(per_chip), high=max(per_chip), kind=kind,
                 grade=first.grade, source=first.source, date=first.date,
             )  # fmt: skip
+    elsewhere = ", ".join(sorted({row.region for row in every}))
     raise NotModelled(
-        f"price of {system.title}",
+        f"price of {system.title}" + (f" in {region}" if region else ""),
+        allowed=f"prices are known in {elsewhere}" if region and elsewhere else None,
         fix=f"type --price {system.chip.aliases[0] if system.chip.aliases else system.chip.name}"
         "=USD/h (per chip-hour), or add a row to data/prices",
     )

@@ -124,8 +124,9 @@ def _resolve(kind: str, name: str) -> str:
         return name
     by_alias = {alias: stem for stem, raw in files.items() for alias in raw.get("aliases", ())}
     found = {stem: stem for stem in files} | by_alias
-    if name.lower() in found:
-        return found[name.lower()]
+    for word in (name.lower(), name.lower().replace("-", "_")):
+        if word in found:
+            return found[word]
     raise UnknownNameError(_WORDS[kind], name, [*files, *by_alias])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -86,6 +87,56 @@ def strip(parts_s: Sequence[tuple[str, str, float]]) -> str:
             f'<text class="axis" x="{at + 14}" y="55">{escape(phase)}</text>'
         )
     return "".join(out) + "</svg>"
+
+
+def scatter_chart(
+    series: Mapping[str, Sequence[tuple[float, float, float, float, str]]],
+    x_label: str,
+    y_label: str,
+) -> str:
+    """Points on logarithmic axes: (x, y, low y, high y, text); the range is a line through each."""
+    points = [point for found in series.values() for point in found]
+    if not points:
+        return ""
+    left, right = _log_range([p[0] for p in points])
+    low, high = _log_range([y for p in points for y in p[1:4]])
+
+    def at_x(value: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (math.log10(value) - left) / (right - left)
+
+    def at_y(value: float) -> float:
+        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - math.log10(value)) / (high - low)
+
+    parts = [_open(_WIDTH, _HEIGHT + 24, f"{y_label} over {x_label}")]
+    for tick in range(_TICKS + 1):
+        y = 10 ** (low + (high - low) * tick / _TICKS)
+        x = 10 ** (left + (right - left) * tick / _TICKS)
+        parts.append(
+            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at_y(y):.1f}" '
+            f'y2="{at_y(y):.1f}"/><text class="axis end" x="{_LEFT - 6}" y="{at_y(y) + 4:.1f}">'
+            f'{y:.3g}</text><text class="axis" x="{at_x(x) - 10:.1f}" y="{_HEIGHT - 12}">{x:.3g}'
+            "</text>"
+        )
+    for number, (name, found) in enumerate(series.items()):
+        for x, y, bottom, top, text in found:
+            parts.append(
+                f'<line class="span" x1="{at_x(x):.1f}" x2="{at_x(x):.1f}" '
+                f'y1="{at_y(bottom):.1f}" y2="{at_y(top):.1f}"/>'
+                f'<circle class="dot s{number % 7}" cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="4">'
+                f"<title>{escape(name)}: {escape(text)}</title></circle>"
+            )
+        start = _LEFT + 8 + 150 * number
+        parts.append(
+            f'<rect class="bar s{number % 7}" x="{start}" y="{_HEIGHT + 8}" width="10" '
+            f'height="10"/><text class="axis" x="{start + 14}" y="{_HEIGHT + 17}">{escape(name)}'
+            "</text>"
+        )
+    return "".join(parts) + "</svg>"
+
+
+def _log_range(values: Sequence[float]) -> tuple[float, float]:
+    low, high = math.log10(min(values)), math.log10(max(values))
+    return (low - 0.05, high + 0.05) if high > low else (low - 0.5, high + 0.5)
 
 
 def _short(text: str) -> str:

@@ -1,0 +1,196 @@
+"""Find the best training plan: layout, chips, time, memory, money, energy, and how sure it is.
+
+MODEL is a shipped model, a .toml or a Hugging Face config.json; several with commas. --on names
+systems or chips, --chips a number, a list 64,96, a doubling range 64..16384 or steps 64..1024/64.
+The search is exact: no layout of the space is faster than the answer. Ctrl-C ends it with what was
+found. --out gets report.html, summary.json (for `rainshadow explain` and `compare`) and, per
+program, the arguments that carry the best plan out.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rainshadow.cluster.planner.sweep import Outcome, Task
+    from rainshadow.cost.plans import Limits
+
+#: More members than this are announced before the search starts.
+_HUGE = 50_000_000
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="A model, or several with commas.")],
+    on: Annotated[str, typer.Option(help="Systems or chips, with commas.")] = "trn2-ultraserver",
+    chips: Annotated[str, typer.Option(help="How many: 512, 64,96 or 64..16384.")] = "64",
+    tokens: Annotated[str, typer.Option(help="To train on: 15T.")] = "1T",
+    objective: Annotated[str, typer.Option(help="time, cost or energy.")] = "time",
+    sequence: Annotated[int, typer.Option(help="Tokens of a sequence.")] = 8192,
+    batch: Annotated[int, typer.Option(help="Sequences of a step, all chips.")] = 2048,
+    precision: Annotated[str, typer.Option(help="float32, bfloat16, float8, mxfp8, nvfp4.")] = (
+        "bfloat16"
+    ),
+    space: Annotated[
+        str, typer.Option(help="mainstream (what frameworks can be told) or complete.")
+    ] = "mainstream",
+    software: Annotated[str | None, typer.Option(help="A training stack [the newest].")] = None,
+    max_chips: Annotated[int | None, typer.Option(help="No plan with more chips.")] = None,
+    budget: Annotated[str | None, typer.Option(help="USD at most: 5M.")] = None,
+    deadline: Annotated[str | None, typer.Option(help="Time at most: 30d.")] = None,
+    region: Annotated[str | None, typer.Option(help="Only prices of this region.")] = None,
+    price: Annotated[
+        list[str] | None, typer.Option(help="NAME=USD/h, a chip or an instance; may repeat.")
+    ] = None,
+    site: Annotated[str, typer.Option(help="Where the machines stand.")] = "aws_fleet",
+    top: Annotated[int, typer.Option(help="Plans to list.")] = 5,
+    engine: Annotated[str, typer.Option(help="process, ray or ray://host:port.")] = "process",
+    resume: Annotated[
+        Path | None, typer.Option(help="Keep each search's result here; take up what is there.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder [rainshadow-out/plan-<model>].")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
+) -> None:
+    """Search, rank, write, print."""
+    from rainshadow.cluster.planner.targets import (
+        chip_counts,
+        chosen,
+        quantity,
+        span_s,
+        system_names,
+    )
+    from rainshadow.cost.plan_summary import summarize_plans
+    from rainshadow.cost.plans import OBJECTIVES, Limits, rank
+    from rainshadow.cost.price import parse_prices
+    from rainshadow.machine import load_site
+    from rainshadow.porting.output import check_output
+    from rainshadow.report.plans import plans_text
+
+    goal = chosen("objective", objective, OBJECTIVES)
+    limits = Limits(
+        max_chips=max_chips,
+        budget_usd=quantity(budget, "--budget") if budget else None,
+        deadline_s=span_s(deadline, "--deadline") if deadline else None,
+        region=region,
+    )
+    models = [word.strip() for word in model.split(",") if word.strip()]
+    prices, where, amount = parse_prices(price or []), load_site(site), quantity(tokens, "--tokens")
+    folder = out or Path("rainshadow-out") / f"plan-{Path(models[0]).stem if models else 'none'}"
+    check_output(folder)
+    tasks = _tasks(
+        models, system_names(on), chip_counts(chips), limits,
+        sequence=sequence, batch=batch, precision=precision, space=space, software=software,
+        top=top,
+    )  # fmt: skip
+    outcomes = _search(tasks, engine, resume)
+    table = rank(
+        outcomes, tokens=amount, objective=goal, limits=limits, site=where, prices=prices, top=top
+    )
+    summary = summarize_plans(
+        table, models=models, tokens=amount, limits=limits, site=site, prices=prices,
+        command="rainshadow " + " ".join(sys.argv[1:]),
+    )  # fmt: skip
+    exported = _write(summary, folder)
+    print(json.dumps(summary, indent=2) if as_json else "\n".join(plans_text(summary)))
+    _say(f"written to {folder}/: report.html, summary.json, {', '.join(exported) or 'no exports'}")
+
+
+def _say(line: str) -> None:
+    print(f"rainshadow: {line}", file=sys.stderr, flush=True)
+
+
+def _tasks(
+    models: list[str], systems: list[str], counts: list[int], limits: Limits, *,
+    sequence: int, batch: int, precision: str, space: str, software: str | None, top: int,
+) -> list[Task]:  # fmt: skip
+    """One search for each model, system and size.
+
+    Errors: `UnknownNameError` for a model, precision, space or stack that does not exist;
+    `InputError` for a number out of range.
+    """
+    import dataclasses
+
+    from rainshadow.cluster.layout import PRECISIONS, Workload
+    from rainshadow.cluster.model_files import load_model
+    from rainshadow.cluster.planner.space import MAINSTREAM, Choices
+    from rainshadow.cluster.planner.sweep import Task
+    from rainshadow.cluster.planner.targets import chosen
+    from rainshadow.cluster.software import load_software
+    from rainshadow.errors import InputError
+
+    if not models:
+        raise InputError("no MODEL", fix="name one, for example llama_3_1_70b")
+    for name, value in (("--sequence", sequence), ("--batch", batch), ("--top", top)):
+        if value < 1:
+            raise InputError(f"{name} {value}", allowed="1 or more")
+    for name in models:
+        load_model(name)
+    if software is not None:
+        load_software(software)
+    spaces = {"mainstream": MAINSTREAM, "complete": Choices()}
+    choices = dataclasses.replace(
+        spaces[chosen("space", space, spaces)],
+        precision=PRECISIONS.index(chosen("precision", precision, PRECISIONS)),
+    )
+    within = [count for count in counts if limits.max_chips is None or count <= limits.max_chips]
+    return [
+        Task(
+            model=name, system=system, chips=count,
+            workload=Workload(sequence=sequence, global_batch=batch), choices=choices,
+            software=software, top=top,
+        )
+        for name in models
+        for system in systems
+        for count in within or counts[:1]
+    ]  # fmt: skip
+
+
+def _search(tasks: list[Task], engine: str, resume: Path | None) -> list[Outcome]:
+    """Every search, with progress on stderr."""
+    from rainshadow.cluster.planner.sweep import estimate, run
+    from rainshadow.report.progress import Meter
+
+    families, members = estimate(tasks)
+    if members > _HUGE:
+        _say(
+            f"{len(tasks)} searches over {members:,} layouts in {families:,} families; Ctrl-C "
+            "ends them with what was found"
+        )
+    meter = Meter()
+    state = {"done": 0}
+
+    def inside(done: int, count: int, best_s: float) -> None:
+        found = f"best step {best_s:.4g} s" if best_s < float("inf") else "nothing fits yet"
+        title = tasks[min(state["done"], len(tasks) - 1)].title
+        meter.show((state["done"] + done / count) / len(tasks), f"{title}: {found}")
+
+    def progress(done: int, count: int, title: str) -> None:
+        state["done"] = done
+        meter.show(done / count, title)
+
+    outcomes = run(tasks, engine=engine, folder=resume, progress=progress, inside=inside)
+    meter.close()
+    return outcomes
+
+
+def _write(summary: dict[str, Any], folder: Path) -> list[str]:
+    """The folder's files; names of the exports."""
+    from rainshadow.cluster.model_files import load_model
+    from rainshadow.porting.output import staged
+    from rainshadow.report.exports import export_all
+    from rainshadow.report.plan_page import training_page
+
+    best = summary["plans"][0]
+    exports, refused = export_all(best, load_model(best["model"]))
+    with staged(folder) as scratch:
+        (scratch / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+        (scratch / "report.html").write_text(training_page(summary), encoding="utf-8")
+        for name, text in exports.items():
+            (scratch / name).write_text(text, encoding="utf-8")
+    for reason in refused:
+        _say(f"not exported: {reason}")
+    return list(exports)

@@ -1,0 +1,69 @@
+"""`plan`, `explain`, `compare` from end to end, in this process."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from rainshadow import cli
+
+
+def run(monkeypatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["rainshadow", *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+@pytest.fixture
+def saved(tmp_path, monkeypatch, capsys):
+    words = ("plan", "llama_3_1_8b", "--on", "trn2-ultraserver,h200", "--chips", "16..32")
+    assert run(monkeypatch, *words, "--batch", "256", "--out", str(tmp_path / "p")) == 0
+    capsys.readouterr()
+    return tmp_path / "p"
+
+
+def test_a_plan_is_a_folder_that_explain_and_compare_read(saved, monkeypatch, capsys):
+    summary = json.loads((saved / "summary.json").read_text("utf-8"))
+    assert {plan["system"] for plan in summary["best_of_each"]} == {
+        "trn2_ultraserver",
+        "p5en_48xlarge",
+    }
+    page = (saved / "report.html").read_text("utf-8")
+    assert "<svg" in page
+    assert "http" not in page.partition("Figures used")[0].replace("http://www.w3.org", "")
+    assert run(monkeypatch, "explain", str(saved), "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["decisive"][0]["source"]
+    assert run(monkeypatch, "compare", str(saved), f"{saved}:2") == 0
+    assert "million USD" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("plan", "lama_3_1_8b"), 1, "did you mean llama_3_1_8b"),
+        (("plan", "llama_3_1_8b", "--on", "trn9"), 1, "did you mean"),
+        (("plan", "llama_3_1_8b", "--objective", "speed"), 1, "unknown objective"),
+        (("plan", "llama_3_1_8b", "--space", "huge"), 1, "complete, mainstream"),
+        (("plan", "llama_3_1_8b", "--chips", "many"), 1, "64..16384"),
+        (("plan", "llama_3_1_8b", "--engine", "spark"), 1, "ray"),
+        (("plan", "llama_3_1_8b", "--on", "grace"), 1, "no system"),
+        (("plan", "llama_3_1_405b", "--chips", "1"), 1, "times too much"),
+        (("plan", "llama_3_1_8b", "--on", "gaudi3", "--objective", "cost"), 2, "--price"),
+        (
+            ("plan", "llama_3_1_8b", "--on", "inf2.48xlarge", "--chips", "64"),
+            2,
+            "inf2_48xlarge.toml",
+        ),
+        (("explain", "nowhere"), 1, "cannot read"),
+        (("compare", "one"), 1, "two or more"),
+    ],
+)
+def test_wrong_input(tmp_path, monkeypatch, capsys, words, code, message):
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, *words) == code
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
