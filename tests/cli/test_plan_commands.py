@@ -54,7 +54,7 @@ def test_a_plan_is_a_folder_that_explain_and_compare_read(saved, monkeypatch, ca
         (("plan", "llama_3_1_405b", "--chips", "1"), 1, "times too much"),
         (("plan", "llama_3_1_8b", "--on", "gaudi3", "--objective", "cost"), 2, "--price"),
         (
-            ("plan", "llama_3_1_8b", "--on", "inf2.48xlarge", "--chips", "64"),
+            ("plan", "llama_3_1_8b", "--on", "inf2.48xlarge", "--chips", "24"),
             2,
             "inf2_48xlarge.toml",
         ),

@@ -49,7 +49,7 @@ def test_ctrl_c_gives_what_was_found():
     [
         (task(1, model="gpt_1t"), "times too much"),
         (task(97), "no degrees divide"),
-        (task(64, "inf2_48xlarge"), "without a scale-out network"),
+        (task(24, "inf2_48xlarge"), "without a scale-out network"),
         (task(8, choices=Choices(precision=4)), "no peak for nvfp4"),
     ],
 )

@@ -93,7 +93,12 @@ def run_task(task: Task, inside: Inside | None = None) -> dict[str, Any]:
             return _to_json(result)
         return _why_nothing(space, system, result, software)
     except RainshadowError as error:
-        return {"rejected": error.what, "fix": error.fix, "exit_code": error.exit_code}
+        allowed = f"; allowed: {error.allowed}" if error.allowed else ""
+        return {
+            "rejected": f"{error.what}{allowed}",
+            "fix": error.fix,
+            "exit_code": error.exit_code,
+        }
 
 
 def _check_precision(system: System, code: int) -> None:
