@@ -130,6 +130,8 @@ TAKEN = {
     ("neuron_v3", name): ("neuron_v2", "the points do not separate it")
     for name in ("matmul_fraction", "expert_fraction", "link_fraction")
 }  # fmt: skip
+#: tokens per block of a mixture of experts: moe-arch-deep-dive of Neuron's documentation.
+BLOCKS = "block_size of the examples in Neuron's guide to mixtures of experts"
 #: Not fitted: engine settings and what the points cannot tell.
 ASSUMED: Mapping[str, Mapping[str, tuple[float, float, float, str]]] = {
     "all": {
@@ -138,11 +140,14 @@ ASSUMED: Mapping[str, Mapping[str, tuple[float, float, float, str]]] = {
         "expert_fraction": (0.2, 0.1, 0.5, "no mixture of experts among the points"),
         "step_latency": (1e-5, 0, 2e-3, "the fit puts all fixed time in the layers"),
         "prefill_layer_latency": (1e-4, 2e-5, 3e-4, "saturated servers do not show it"),
+        "expert_block": (1, 1, 1, "grouped matmuls take any number of tokens"),
     },
+    "neuron_v2": {"expert_block": (512, 128, 1024, BLOCKS)},
     "neuron_v3": {
         "hbm_fraction": (0.95, 0.7, 1.0, "weights stream beside the fixed time of a layer"),
         "kv_fraction": (0.9, 0.5, 1.0, "the points do not separate it"),
         "sequence_latency": (1e-6, 0, 3e-6, "batches of 1 and 2 do not show it"),
+        "expert_block": (512, 128, 1024, BLOCKS),
     },
 }
 

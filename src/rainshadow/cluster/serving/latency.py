@@ -4,7 +4,8 @@ Decode step: weights stream from HBM or matmuls run, whichever is longer; then t
 read; then all-reduces; plus fixed time per layer and per step. Prefill: matmuls, attention,
 collectives, one pass over the weights, fixed time per layer. Nothing overlaps, because the fixed
 times were fitted that way. Left out: queueing, tokenization, sampling beyond the fixed time,
-pipeline parallelism, uneven routing, and latency growing with the number of chips.
+pipeline parallelism, uneven routing, blocks of experts
+where chunks of prompts ride along with decode, and latency growing with the number of chips.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Rates:
     sequence_s: float
     memory_bytes: float
     max_sequences: int
+    expert_block: int
     buckets: str
     copies_kv_heads: bool
 
@@ -111,6 +113,7 @@ def rates_of(
         memory_bytes=up(chip.hbm.capacity, f"{chip.name} HBM capacity")
         * fraction("memory_fraction"),
         max_sequences=int(fraction("max_sequences")),
+        expert_block=int(down(stack.expert_block, f"{stack.name} expert_block")),
         buckets=stack.buckets,
         copies_kv_heads=stack.kv_heads == "copied",
     )
@@ -217,9 +220,21 @@ class Serving:
         flops = 2 * work.shared_parameters * prompt
         total = flops / chips / rates.matmul_flops_per_s
         if work.model.moe is not None:
-            experts = 2 * work.active_expert_parameters * prompt
+            experts = 2 * work.active_expert_parameters * prompt * self._padding(prompt)
             total += experts / chips / rates.expert_flops_per_s
         return float(total + self.prompt_attention_s(prompt) + self.collective_s(prompt))
+
+    def _padding(self, prompt: float) -> float:
+        """Tokens that experts compute over those they are sent.
+
+        Blocks hold tokens of one expert each, and there are enough for the worst spread: Neuron's
+        ceil(tokens x top_k / block) + experts - 1 (its guide to mixtures of experts).
+        """
+        moe, block = self.work.model.moe, self.rates.expert_block
+        if moe is None or block == 1:
+            return 1.0
+        sent = prompt * moe.top_k
+        return (math.ceil(sent / block) + moe.experts - 1) * block / sent
 
     def prefill_s(self, batch: Real, prompt: float) -> Real:
         """`batch` prompts in one pass, alone on the chips: time to first token without a queue."""

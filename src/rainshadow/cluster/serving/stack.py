@@ -31,8 +31,9 @@ class ServingStack:
     all-to-all.  layer_latency, step_latency: fixed time of a decode step per layer and per step;
     prefill_layer_latency: of a prompt's pass; sequence_latency: per layer and sequence, for a
     hidden size of 8,192.  memory_fraction: of HBM, for weights and cache.  max_sequences: in
-    one batch.  buckets: cache lengths that attention reads.  kv_heads: kept once, or copied
-    until every core has one.
+    one batch.  expert_block: tokens of one expert that a prompt's matmuls take at once; 1 where
+    they take as many as there are.  buckets: cache lengths that attention reads.  kv_heads: kept
+    once, or copied until every core has one.
     """
 
     name: str
@@ -53,6 +54,7 @@ class ServingStack:
     sequence_latency: Figure = quantity("s")
     memory_fraction: Figure = quantity("count")
     max_sequences: Figure = quantity("count")
+    expert_block: Figure = quantity("count")
 
 
 @cache
