@@ -24,65 +24,77 @@ if TYPE_CHECKING:
 _HUGE = 50_000_000
 
 
+_Model = Annotated[str, typer.Argument(help="A model, or several with commas.")]
+_On = Annotated[str, typer.Option(help="Systems or chips, with commas.")]
+_Chips = Annotated[str, typer.Option(help="How many: 512, 64,96 or 64..16384.")]
+_Tokens = Annotated[str, typer.Option(help="To train on: 15T.")]
+_Objective = Annotated[str, typer.Option(help="time, cost or energy.")]
+_Sequence = Annotated[int, typer.Option(help="Tokens of a sequence.")]
+_Batch = Annotated[int, typer.Option(help="Sequences of a step, all chips.")]
+_Precision = Annotated[str, typer.Option(help="float32, bfloat16, float8, mxfp8 or nvfp4.")]
+_Space = Annotated[str, typer.Option(help="mainstream (what frameworks can be told) or complete.")]
+_Software = Annotated[str | None, typer.Option(help="A training stack [the newest].")]
+_MaxChips = Annotated[int | None, typer.Option(help="No plan with more chips.")]
+_Budget = Annotated[str | None, typer.Option(help="USD at most: 5M.")]
+_Deadline = Annotated[str | None, typer.Option(help="Time at most: 30d.")]
+_Region = Annotated[str | None, typer.Option(help="Only prices of this region.")]
+_Price = Annotated[
+    list[str] | None, typer.Option(help="NAME=USD/h, a chip or an instance; may repeat.")
+]
+_Site = Annotated[str, typer.Option(help="Where the machines stand.")]
+_Top = Annotated[int, typer.Option(help="Plans to list.")]
+_Engine = Annotated[str, typer.Option(help="process, ray or ray://host:port.")]
+_Resume = Annotated[
+    Path | None, typer.Option(help="Keep each search's result here; take up what is there.")
+]
+_Out = Annotated[Path | None, typer.Option(help="Folder [rainshadow-out/plan-<model>].")]
+_Json = Annotated[bool, typer.Option("--json", help="Print summary.json.")]
+
+
 def command(
-    model: Annotated[str, typer.Argument(help="A model, or several with commas.")],
-    on: Annotated[str, typer.Option(help="Systems or chips, with commas.")] = "trn2-ultraserver",
-    chips: Annotated[str, typer.Option(help="How many: 512, 64,96 or 64..16384.")] = "64",
-    tokens: Annotated[str, typer.Option(help="To train on: 15T.")] = "1T",
-    objective: Annotated[str, typer.Option(help="time, cost or energy.")] = "time",
-    sequence: Annotated[int, typer.Option(help="Tokens of a sequence.")] = 8192,
-    batch: Annotated[int, typer.Option(help="Sequences of a step, all chips.")] = 2048,
-    precision: Annotated[str, typer.Option(help="float32, bfloat16, float8, mxfp8, nvfp4.")] = (
-        "bfloat16"
-    ),
-    space: Annotated[
-        str, typer.Option(help="mainstream (what frameworks can be told) or complete.")
-    ] = "mainstream",
-    software: Annotated[str | None, typer.Option(help="A training stack [the newest].")] = None,
-    max_chips: Annotated[int | None, typer.Option(help="No plan with more chips.")] = None,
-    budget: Annotated[str | None, typer.Option(help="USD at most: 5M.")] = None,
-    deadline: Annotated[str | None, typer.Option(help="Time at most: 30d.")] = None,
-    region: Annotated[str | None, typer.Option(help="Only prices of this region.")] = None,
-    price: Annotated[
-        list[str] | None, typer.Option(help="NAME=USD/h, a chip or an instance; may repeat.")
-    ] = None,
-    site: Annotated[str, typer.Option(help="Where the machines stand.")] = "aws_fleet",
-    top: Annotated[int, typer.Option(help="Plans to list.")] = 5,
-    engine: Annotated[str, typer.Option(help="process, ray or ray://host:port.")] = "process",
-    resume: Annotated[
-        Path | None, typer.Option(help="Keep each search's result here; take up what is there.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder [rainshadow-out/plan-<model>].")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
+    model: _Model,
+    on: _On = "trn2-ultraserver",
+    chips: _Chips = "64",
+    tokens: _Tokens = "1T",
+    objective: _Objective = "time",
+    sequence: _Sequence = 8192,
+    batch: _Batch = 2048,
+    precision: _Precision = "bfloat16",
+    space: _Space = "mainstream",
+    software: _Software = None,
+    max_chips: _MaxChips = None,
+    budget: _Budget = None,
+    deadline: _Deadline = None,
+    region: _Region = None,
+    price: _Price = None,
+    site: _Site = "aws_fleet",
+    top: _Top = 5,
+    engine: _Engine = "process",
+    resume: _Resume = None,
+    out: _Out = None,
+    as_json: _Json = False,
 ) -> None:
     """Search, rank, write, print."""
-    from rainshadow.cluster.planner.targets import (
-        chip_counts,
-        chosen,
-        quantity,
-        span_s,
-        system_names,
-    )
+    from rainshadow.cluster.planner import targets
     from rainshadow.cost.plan_summary import summarize_plans
-    from rainshadow.cost.plans import OBJECTIVES, Limits, rank
+    from rainshadow.cost.plans import OBJECTIVES, rank
     from rainshadow.cost.price import parse_prices
     from rainshadow.machine import load_site
     from rainshadow.porting.output import check_output
     from rainshadow.report.plans import plans_text
 
-    goal = chosen("objective", objective, OBJECTIVES)
-    limits = Limits(
-        max_chips=max_chips,
-        budget_usd=quantity(budget, "--budget") if budget else None,
-        deadline_s=span_s(deadline, "--deadline") if deadline else None,
-        region=region,
-    )
+    goal = targets.chosen("objective", objective, OBJECTIVES)
+    limits = _limits(max_chips, budget, deadline, region)
     models = [word.strip() for word in model.split(",") if word.strip()]
-    prices, where, amount = parse_prices(price or []), load_site(site), quantity(tokens, "--tokens")
+    prices, where, amount = (
+        parse_prices(price or []),
+        load_site(site),
+        targets.quantity(tokens, "--tokens"),
+    )
     folder = out or Path("rainshadow-out") / f"plan-{Path(models[0]).stem if models else 'none'}"
     check_output(folder)
     tasks = _tasks(
-        models, system_names(on), chip_counts(chips), limits,
+        models, targets.system_names(on), targets.chip_counts(chips), limits,
         sequence=sequence, batch=batch, precision=precision, space=space, software=software,
         top=top,
     )  # fmt: skip
@@ -97,6 +109,24 @@ def command(
     exported = _write(summary, folder)
     print(json.dumps(summary, indent=2) if as_json else "\n".join(plans_text(summary)))
     _say(f"written to {folder}/: report.html, summary.json, {', '.join(exported) or 'no exports'}")
+
+
+def _limits(
+    max_chips: int | None, budget: str | None, deadline: str | None, region: str | None
+) -> Limits:
+    """What a plan must keep to.
+
+    Errors: `InputError` for what is no amount or time.
+    """
+    from rainshadow.cluster.planner.targets import quantity, span_s
+    from rainshadow.cost.plans import Limits
+
+    return Limits(
+        max_chips=max_chips,
+        budget_usd=quantity(budget, "--budget") if budget else None,
+        deadline_s=span_s(deadline, "--deadline") if deadline else None,
+        region=region,
+    )
 
 
 def _say(line: str) -> None:
