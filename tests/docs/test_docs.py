@@ -66,6 +66,7 @@ PLACEHOLDERS = {
     "KERNEL.py:FUNCTION",
     "TRACE.npz",
     "OLD",
+    "FOLDER:1",
 }
 RUNNABLE = [words for words in commands() if not PLACEHOLDERS & set(words)]
 
