@@ -144,6 +144,8 @@ def canonical(dtype: Any) -> str:
 
 @cache
 def _canonical(dtype: Any) -> str:
+    if dtype is None:
+        raise _unknown(None)  # NumPy takes it for float64
     text = str(dtype)
     if text in _NUMPY:
         return text

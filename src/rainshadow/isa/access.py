@@ -15,6 +15,7 @@ import numpy as np
 from rainshadow import dtypes
 from rainshadow.errors import NkiValidationError, OutOfBoundsError
 from rainshadow.isa.indices import Indirection, axis_names, window
+from rainshadow.isa.integers import shown, whole
 from rainshadow.isa.memory import Buffer, Space
 from rainshadow.isa.strides import comb_of, merge_axes, reshape_strides
 
@@ -494,11 +495,17 @@ class AccessPattern:
     ) -> AccessPattern:
         """An explicit [[stride, count], ...] pattern over the buffer, in elements of `dtype`."""
         view = self if dtype is None or dtype == self.dtype else self._retyped(dtype)
-        base = view.offset + (offset or 0)
-        shape = tuple(int(count) for _, count in pattern)
-        strides = tuple(int(stride) for stride, _ in pattern)
+        base = view.offset + (0 if offset is None else whole(offset, "ap: offset"))
+        try:
+            pairs = [(stride, count) for stride, count in pattern]
+        except (TypeError, ValueError):
+            raise NkiValidationError(
+                f"ap: pattern is {shown(pattern)}", allowed="[[stride, count], ...]"
+            ) from None
+        shape = tuple(whole(count, "ap: a count of the pattern") for _, count in pairs)
+        strides = tuple(whole(stride, "ap: a stride of the pattern") for stride, _ in pairs)
         if scalar_offset is not None:
-            base += int(scalar_offset) * view.strides[indirect_dim]
+            base += whole(scalar_offset, "ap: scalar_offset") * view.strides[indirect_dim]
         result = AccessPattern(view.buffer_, view.dtype, shape, strides, base)
         result.offset_from = scalar_offset if isinstance(scalar_offset, AccessPattern) else None
         if vector_offset is not None:

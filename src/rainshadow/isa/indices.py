@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 from rainshadow.errors import NkiValidationError, OutOfBoundsError
+from rainshadow.isa.integers import whole
 
 if TYPE_CHECKING:
     from rainshadow.isa.access import AccessPattern
@@ -53,7 +55,7 @@ def window(
     """
     if type(key) is not tuple:
         key = (key,)
-    if Ellipsis in key:
+    if EllipsisType in map(type, key):
         where = key.index(Ellipsis)
         key = key[:where] + (slice(None),) * (len(shape) - len(key) + 1) + key[where + 1 :]
     if len(key) > len(shape):
@@ -69,11 +71,13 @@ def window(
     for axis, index in enumerate(key):
         stride = strides[axis]
         if isinstance(index, DynamicSlice):
-            start, count, step = int(index.start), int(index.size), 1
+            start, count, step = index.start, index.size, 1
+            if type(start) is not int or type(count) is not int:
+                start, count = whole(start, "start of nl.ds"), whole(count, "size of nl.ds")
             if start < 0 or count < 0 or start + count > shape[axis]:
                 start, count, step = _checked(start, count, step, axis, shape)
         elif type(index) is slice:
-            if index == _WHOLE:
+            if index is _WHOLE or (index.start is None is index.stop and index.step is None):
                 extents.append(shape[axis])
                 steps.append(stride)
                 continue
@@ -95,9 +99,9 @@ def window(
 
 def _resolve(index: slice, axis: int, shape: tuple[int, ...]) -> tuple[int, int, int]:
     extent = shape[axis]
-    step = 1 if index.step is None else int(index.step)
-    start = 0 if index.start is None else int(index.start)
-    stop = extent if index.stop is None else int(index.stop)
+    step = 1 if index.step is None else whole(index.step, "step of a slice")
+    start = 0 if index.start is None else whole(index.start, "start of a slice")
+    stop = extent if index.stop is None else whole(index.stop, "end of a slice")
     if step < 1:
         raise NkiValidationError(f"slice step {step} on axis {axis}", allowed="steps of 1 or more")
     if start < 0:
@@ -131,7 +135,7 @@ def _checked(
 def _position(index: Any, axis: int, shape: tuple[int, ...]) -> int:
     try:
         position = index.__index__()
-    except AttributeError:
+    except (AttributeError, TypeError):
         raise NkiValidationError(
             f"index {index!r} on axis {axis}",
             allowed="integers, slices, `...` and nl.ds(start, size)",

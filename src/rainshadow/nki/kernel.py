@@ -394,6 +394,19 @@ def _execute(
     except RainshadowError as error:
         error.where = error.where or user_line(error.__traceback__)
         raise
+    except RecursionError as error:
+        raise InputError(
+            f"kernel {recorder.kernel} calls itself without end",
+            allowed=f"calls {sys.getrecursionlimit()} deep",
+            where=user_line(error.__traceback__),
+            fix="unroll the recursion as a loop",
+        ) from None
+    except MemoryError as error:
+        raise InputError(
+            f"kernel {recorder.kernel} holds more data than this computer has memory for",
+            where=user_line(error.__traceback__),
+            fix='use smaller tensors, or SimOptions(data="none"), which holds none',
+        ) from None
 
 
 def _empty_trace(recorder: Recorder) -> Trace:

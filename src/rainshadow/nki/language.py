@@ -11,9 +11,10 @@ import numpy as np
 
 from rainshadow import dtypes
 from rainshadow.dtypes import DType
-from rainshadow.errors import NotModelled
+from rainshadow.errors import NkiValidationError, NotModelled
 from rainshadow.isa.access import AccessPattern as NkiTensor
 from rainshadow.isa.indices import DynamicSlice
+from rainshadow.isa.integers import shown, wholes
 from rainshadow.isa.memory import Space as MemoryRegion
 from rainshadow.nki import isa
 from rainshadow.nki.composed_functions import *  # noqa: F403 - the whole module is re-exported
@@ -87,9 +88,24 @@ def ndarray(
     address: (first partition, first byte of each) in SBUF or PSUM; placed for you unless given.
     Errors: `CapacityError` when the memory is full, or an address outside it.
     """
-    space = MemoryRegion(buffer) if isinstance(buffer, str) else buffer
-    where = None if address is None else (int(address[0]), int(address[1]))
+    space = buffer if type(buffer) is MemoryRegion else _space_of(buffer)
+    where = None if address is None else _place_of(address)
     return active_recorder().allocate(shape, dtypes.canonical(dtype), space, name, where)
+
+
+def _space_of(buffer: Any) -> MemoryRegion:
+    try:
+        return MemoryRegion(buffer)
+    except ValueError:
+        allowed = ", ".join(f"nl.{space.value}" for space in MemoryRegion)
+        raise NkiValidationError(f"buffer is {shown(buffer)}", allowed=allowed) from None
+
+
+def _place_of(address: Any) -> tuple[int, int]:
+    place = wholes(address, "address")
+    if len(place) != 2:
+        raise NkiValidationError(f"address {place}", allowed="(first partition, first byte)")
+    return place[0], place[1]
 
 
 def shared_constant(constant: Any) -> NkiTensor:

@@ -175,9 +175,16 @@ def _tensor(shape: tuple[int, ...], dtype: str, generator: np.random.Generator |
     if generator is None:
         return Shape(shape, dtype)
     kind = dtypes.numpy_dtype(dtype)
-    if kind.kind in "iub":
-        return generator.integers(0, _INTEGER_END, shape).astype(kind)
-    return generator.standard_normal(shape, dtype=np.float32).astype(kind)
+    try:
+        if kind.kind in "iub":
+            return generator.integers(0, _INTEGER_END, shape).astype(kind)
+        return generator.standard_normal(shape, dtype=np.float32).astype(kind)
+    except (MemoryError, ValueError):
+        raise InputError(
+            f"a {dtype} tensor of shape {shape}",
+            allowed="what this computer has memory for",
+            fix="make it smaller, or give --data none, which holds no numbers",
+        ) from None
 
 
 def _check_file(path: Path) -> None:

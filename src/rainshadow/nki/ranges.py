@@ -7,14 +7,25 @@ from contextlib import contextmanager
 from typing import Any
 
 from rainshadow.errors import NkiValidationError
+from rainshadow.isa.integers import whole
 from rainshadow.nki.registers import VirtualRegister
-from rainshadow.sim.recorder import active_recorder
+from rainshadow.sim.recorder import active_recorder, inside_kernel
 
 
 def _range(start: Any, stop: Any, step: Any) -> Iterator[int]:
     if stop is None:
         start, stop = 0, start
-    return iter(range(int(start), int(stop), int(step)))
+    return _turns(start, stop, step)
+
+
+def _turns(start: Any, stop: Any, step: Any) -> Iterator[int]:
+    step = whole(step, "step of a loop")
+    if step == 0:
+        raise NkiValidationError("step 0 of a loop", allowed="any other integer")
+    first, end = whole(start, "start of a loop"), whole(stop, "end of a loop")
+    if inside_kernel():
+        active_recorder().expect_iterations((end - first) // step)
+    return iter(range(first, end, step))
 
 
 def affine_range(start: Any, stop: Any = None, step: Any = 1) -> Iterator[int]:
@@ -56,7 +67,7 @@ def fori_loop(
 ) -> None:
     """body_fun(i) for i from lower to upper, which may be registers; i is a register of its own."""
     _require_reordering("fori_loop")
-    for i in range(int(lower), int(upper), _require_step(step)):
+    for i in _turns(lower, upper, _require_step(step)):
         body_fun(VirtualRegister(i))
 
 

@@ -10,13 +10,18 @@ import operator
 from typing import Any
 
 from rainshadow.errors import NkiValidationError
+from rainshadow.isa.access import AccessPattern
+from rainshadow.isa.integers import shown, whole
+
+#: What 32 bits hold, signed or not.
+_LEAST, _MOST = -(2**31), 2**32 - 1
 
 
 class VirtualRegister:
     """A 32-bit integer, or nothing yet. It can stand wherever a Python integer can."""
 
     def __init__(self, value: int | None = None) -> None:
-        self._value = value
+        self._value = None if value is None else _within(value)
 
     @property
     def value(self) -> int:
@@ -30,7 +35,7 @@ class VirtualRegister:
 
     def set(self, value: int) -> None:
         """Give it a value."""
-        self._value = value
+        self._value = _within(value)
 
     def __index__(self) -> int:
         return self.value
@@ -42,6 +47,14 @@ class VirtualRegister:
 
     def __hash__(self) -> int:
         return id(self)
+
+
+def _within(value: int) -> int:
+    if not _LEAST <= value <= _MOST:
+        raise NkiValidationError(
+            f"{value} in a register", allowed=f"32 bits: integers from {_LEAST} to {_MOST}"
+        )
+    return value
 
 
 def _plain(value: Any) -> Any:
@@ -67,21 +80,32 @@ for _name in ("lt", "le", "gt", "ge"):
 
 def register_alloc(x: Any = None) -> VirtualRegister:
     """A new register, holding x where one is given: an integer or a tensor of one element."""
-    return VirtualRegister(None if x is None else int(x))
+    return VirtualRegister(None if x is None else whole(x, "register_alloc: x"))
 
 
 def register_move(dst: VirtualRegister, src: Any) -> None:
     """dst = an integer, or another register's value."""
-    dst.set(int(src))
+    _register(dst, "register_move").set(whole(src, "register_move: src"))
 
 
 def register_load(dst: VirtualRegister, src: Any) -> None:
     """dst = the value of a tensor of one element."""
-    dst.set(int(src))
+    _register(dst, "register_load").set(whole(src, "register_load: src"))
+
+
+def _register(value: Any, function: str) -> VirtualRegister:
+    if not isinstance(value, VirtualRegister):
+        raise NkiValidationError(
+            f"{function}: dst is {shown(value)}", allowed="a register, from nisa.register_alloc"
+        )
+    return value
 
 
 def register_store(dst: Any, src: VirtualRegister) -> None:
     """The tensor of one element dst = a register's value."""
+    _register(src, "register_store")
+    if not isinstance(dst, AccessPattern):
+        raise NkiValidationError(f"register_store: dst is {shown(dst)}", allowed="an NKI tensor")
     if dst.size != 1:
         raise NkiValidationError(
             f"register_store into a tensor of shape {dst.shape}", allowed="a tensor of one element"

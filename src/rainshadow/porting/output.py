@@ -35,6 +35,7 @@ def staged(folder: Path) -> Iterator[Path]:
     Errors: as `check_output`, before anything is written.
     """
     check_output(folder)
+    made = [parent for parent in folder.parents if not parent.exists()]  # innermost first
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
@@ -45,4 +46,7 @@ def staged(folder: Path) -> Iterator[Path]:
         scratch.rename(folder)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another run has written there meanwhile
+            for parent in made:
+                parent.rmdir()
         raise

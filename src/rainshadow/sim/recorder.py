@@ -11,6 +11,7 @@ import zlib
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from rainshadow.isa import rules
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.accumulator import Accumulator
 from rainshadow.isa.instruction import ACCESSORS, Instruction, Signature, make_signature
+from rainshadow.isa.integers import wholes
 from rainshadow.isa.memory import Buffer, Space
 from rainshadow.isa.random import Generators
 from rainshadow.isa.strides import contiguous_strides
@@ -117,6 +119,7 @@ class Recorder:
         self.num_ordered_regions = 0
         self._num_shared = 0
         self._num_iterations = 0
+        self._num_tensors = 0
         self._placed = 0
         self._tiles: dict[tuple[Any, ...], AccessPattern] = {}
         self.tensors = TensorTable()
@@ -145,7 +148,10 @@ class Recorder:
 
         Errors: `NkiValidationError` for impossible shapes, `CapacityError` when memory is full.
         """
-        extents = tuple(map(int, shape))
+        try:
+            extents = tuple(map(index, shape))
+        except (TypeError, AttributeError):
+            extents = wholes(shape, "shape")
         tile = self._tiles.get((extents, dtype, space))
         if tile is None:
             tile = self._first_tile(extents, dtype, space)
@@ -211,6 +217,9 @@ class Recorder:
             self._put(buffer, *address)
         else:
             self._request(buffer)
+        self._num_tensors += 1
+        if self._num_tensors > self._most_instructions:
+            raise self._endless("allocations")
         if self.with_data:
             line = self._lines.here() if self.options.zeroed else None
             buffer.storage = self._storage.of(buffer, line)
@@ -284,7 +293,11 @@ class Recorder:
 
     def bind(self, array_: np.ndarray[Any, Any], name: str) -> AccessPattern:
         """An HBM tensor over the memory of a NumPy array, without a copy."""
-        dtype = dtypes.from_numpy(array_.dtype)
+        try:
+            dtype = dtypes.from_numpy(array_.dtype)
+        except NkiValidationError as error:
+            error.what = f"argument {name}: {error.what}"
+            raise
         item = array_.dtype.itemsize
         strides = tuple(stride // item for stride in array_.strides)
         flat = flat_bytes(array_)
@@ -376,6 +389,16 @@ class Recorder:
         self._num_iterations += 1
         if self._num_iterations > self._most_instructions:
             raise self._endless("iterations of while loops")
+
+    def expect_iterations(self, count: int) -> None:
+        """A loop is to begin that turns so often."""
+        if count > self._most_instructions:
+            raise self._located(
+                InputError(
+                    f"a loop of {count} iterations in kernel {self.kernel}",
+                    allowed=f"{self._most_instructions}, as SimOptions.max_instructions says",
+                )
+            )
 
     def _endless(self, what: str) -> Exception:
         return self._located(

@@ -12,7 +12,7 @@ from rainshadow.errors import SourceLine
 from rainshadow.sim.trace import TraceLine
 
 #: Modules whose frames are the implementation, not the user's kernel.
-_INNER_MODULES = ("rainshadow.nki", "rainshadow.sim", "rainshadow.isa")
+_INNER_MODULES = ("rainshadow.nki", "rainshadow.sim", "rainshadow.isa", "rainshadow.dtypes")
 
 
 class UserLines:

@@ -10,7 +10,6 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable, Sequence
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from rainshadow.errors import NkiValidationError, RainshadowError
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.engine import Engine
+from rainshadow.isa.integers import shown
 from rainshadow.nki import constants
 
 
@@ -54,17 +54,12 @@ def _fault_of(
             continue
         accepts, allowed = _kind_of(parameter, str(signature.parameters[parameter].annotation))
         if not accepts(value):
-            return NkiValidationError(f"{name}: {parameter} is {_shown(value)}", allowed=allowed)
+            return NkiValidationError(f"{name}: {parameter} is {shown(value)}", allowed=allowed)
     return None
 
 
 def _parameters(signature: inspect.Signature) -> str:
     return f"({', '.join(signature.parameters)})"
-
-
-def _shown(value: Any) -> str:
-    is_short = isinstance(value, bool | int | float | str | Enum | np.generic)
-    return repr(value) if is_short else f"of type {type(value).__name__}"
 
 
 Kind = tuple[Callable[[Any], bool], str]
