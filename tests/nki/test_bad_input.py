@@ -178,7 +178,9 @@ def test_arrays_that_a_chip_can_not_hold_are_named(array):
         simulate(double)(array)
 
 
-@pytest.mark.parametrize("value", [None, "text", {1: 2}, object(), np.float32(3)], ids=repr)
+@pytest.mark.parametrize(
+    "value", [None, "text", {1: 2}, object(), np.float32(3)], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_array_is_refused_where_it_is_used(value):
     with pytest.raises(NkiValidationError) as caught:
         simulate(jit(lambda x: nisa.dma_copy(nl.ndarray((4, 4), nl.float32), x)))(value)
