@@ -103,25 +103,6 @@ _LONG = [(86400.0, "days"), (3600.0, "h"), (60.0, "min")]
 _SMALL = [(1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"), (1e-12, "p")]
 
 
-#: Letters after a count, as budgets of tokens are written.
-_COUNTS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
-
-
-def parse_count(text: str) -> float:
-    """A count as people write budgets: "15T", "300B", "1e12".
-
-    Errors: `InputError`.
-    """
-    number, letter = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
-    try:
-        value = float(number.replace("_", "").replace(",", "")) * _COUNTS[letter]
-    except (ValueError, KeyError):
-        raise InputError(f"{text!r} is no count", allowed="a number, with K, M, B or T") from None
-    if not 0 < value < math.inf:
-        raise InputError(f"{text!r} is no count", allowed="more than 0")
-    return value
-
-
 def format_bytes(value: float) -> str:
     """103079215104 -> "96 GiB"."""
     return _scaled(value, "B", _BINARY)

@@ -13,7 +13,6 @@ from rainshadow.cluster.reliability import load_reliability
 from rainshadow.cluster.sizing import sized
 from rainshadow.errors import InputError, MachineDataError, UnknownNameError
 from rainshadow.machine import load_system
-from rainshadow.units import parse_count
 
 LLAMA = load_model("llama_3_1_405b")
 META = load_reliability()
@@ -97,14 +96,3 @@ def test_reliability_is_data_that_is_checked(tmp_path):
     path.write_text('title = "mine"\n')
     with pytest.raises(MachineDataError, match="chip_hours_per_stop: missing"):
         load_reliability(str(path))
-
-
-@pytest.mark.parametrize(("text", "value"), [("15T", 15e12), ("300b", 3e11), ("1e9", 1e9)])
-def test_budgets_are_read(text, value):
-    assert parse_count(text) == value
-
-
-@pytest.mark.parametrize("text", ["", "many", "-1T", "1Q", "nan"])
-def test_what_is_no_budget_is_refused(text):
-    with pytest.raises(InputError, match="no count"):
-        parse_count(text)

@@ -31,18 +31,18 @@ def command(
     from rainshadow.cluster.job import job_of
     from rainshadow.cluster.long_run import long_runs
     from rainshadow.cluster.model_files import load_model
+    from rainshadow.cluster.planner.targets import quantity
     from rainshadow.cluster.reliability import load_reliability
     from rainshadow.cluster.sizing import sized
     from rainshadow.machine import load_system
     from rainshadow.report.long_run import as_dictionary, as_text
-    from rainshadow.units import parse_count
 
     system = load_system(on)
     part = sized(system, chips) if chips else system
     found = job_of(
         load_model(model),
         part,
-        parse_count(tokens),
+        quantity(tokens, "--tokens"),
         sequence=sequence,
         global_batch=global_batch,
         precision=precision,

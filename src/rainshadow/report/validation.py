@@ -90,6 +90,12 @@ def _cells(verdict: Verdict) -> list[str]:
     ]
 
 
+def group_rows(verdicts: Sequence[Verdict]) -> list[str]:
+    """The groups' table in Markdown."""
+    rows = [list(_COLUMNS), ["---"] * len(_COLUMNS), *map(_cells, verdicts)]
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
 def _line(cells: Sequence[str]) -> str:
     widths = _COLUMNS.values()
     padded = [
@@ -166,9 +172,7 @@ def as_markdown(
         f"Of {len(outcomes)} published figures {run} are computed again below, and the last table",
         "says why the others are not. An error is predicted over published, less one.",
         "",
-        f"| {' | '.join(_COLUMNS)} |",
-        "|---" * len(_COLUMNS) + "|",
-        *(f"| {' | '.join(_cells(verdict))} |" for verdict in verdicts),
+        *group_rows(verdicts),
         "",
     ]
     lines += [f"- {line}" for line in (*map(_pool_line, pools), _bounds_line(outcomes))]
