@@ -86,6 +86,7 @@ def test_profile_writes_its_files_and_prints_json(tmp_path):
     folder = tmp_path / "rainshadow-out" / "kernels"
     assert {path.name for path in folder.iterdir()} == {
         "summary.json",
+        "report.html",
         "timeline.perfetto.json.gz",
         "000-scale.npz",
         "000-scale.parquet",

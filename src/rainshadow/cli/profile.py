@@ -185,9 +185,11 @@ def _write(
     parquet: bool,
 ) -> None:
     from rainshadow.report.perfetto import TimelineLaunch, perfetto_json
+    from rainshadow.report.profile_page import profile_page
     from rainshadow.report.tables import write_parquet
 
     (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    (folder / "report.html").write_text(profile_page(summary, timelines), encoding="utf-8")
     drawn = [TimelineLaunch(t.trace.kernel, "kernel", t) for t in timelines]
     (folder / "timeline.perfetto.json.gz").write_bytes(perfetto_json(drawn))
     for number, timeline in enumerate(timelines):

@@ -25,7 +25,8 @@ def port_page(summary: Mapping[str, Any], launches: list[tuple[str, str, float]]
         range=_range, percent=lambda value: f"{value:.2%}",
     )  # fmt: skip
     template = environment.from_string((folder / "port.html").read_text("utf-8"))
-    return template.render(summary=summary, charts=_charts(summary, launches))
+    style = (folder / "page.css").read_text("utf-8")
+    return template.render(summary=summary, charts=_charts(summary, launches), style=style)
 
 
 def _range(estimate: Mapping[str, float] | None) -> str:

@@ -151,7 +151,8 @@ class Arena:
             f"{label} needs {size} {unit} of {self.name}; {self.used_bytes} are in use{given} and "
             f"the largest free stretch is {largest_hole}. Live: {listing or 'nothing'}",
             allowed=f"{self.capacity_bytes} {unit}",
-            fix="use smaller tiles, or let tiles go out of scope before allocating more",
+            fix=f"a tile of at most {largest_hole} {unit} fits here: use smaller tiles, or let "
+            "tiles go out of scope before allocating more",
         )
 
 

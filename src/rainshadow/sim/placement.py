@@ -22,6 +22,8 @@ Column = np.ndarray[Any, np.dtype[Any]]
 
 #: A tile of at least 1 / _LARGE_SHARE of SBUF is large: few of them lie there at one time.
 _LARGE_SHARE = 16
+#: An error lists the live tiles of so many lines.
+_LISTED_LINES = 12
 #: A life of at least 1 / _LONG_SHARE of all rows is long.
 _LONG_SHARE = 64
 
@@ -239,8 +241,27 @@ class _Job:
                 address[number] = allocate(request.size_bytes, request.label, avoid)
             except CapacityError as error:
                 error.where = request.where
+                error.what += self._live_by_line(number)
                 raise
         return np.array(address, dtype=np.int64)
+
+    def _live_by_line(self, number: int) -> str:
+        """The tiles in use when a request is born, by the line that makes them, largest first."""
+        space, row = self.requests[number].space, self.lives.first[number]
+        sizes: dict[SourceLine, list[int]] = {}
+        for other, request in enumerate(self.requests):
+            alive = self.lives.first[other] <= row <= self.lives.last[other]
+            if alive and other != number and request.space is space:
+                sizes.setdefault(request.where, []).append(request.size_bytes)
+        lines = sorted(sizes.items(), key=lambda item: -sum(item[1]))
+        texts = [
+            f"{sum(some)} B in {len(some)} tile{'s' * (len(some) > 1)} made at {where}"
+            for where, some in lines[:_LISTED_LINES]
+        ]
+        if len(lines) > _LISTED_LINES:
+            rest = sum(sum(some) for _, some in lines[_LISTED_LINES:])
+            texts.append(f"{rest} B made at {len(lines) - _LISTED_LINES} other lines")
+        return "".join(f"\n    {text}" for text in texts)
 
     def _large(self, sbuf: Arena) -> dict[int, int]:
         """Addresses of the large SBUF tiles: largest first, each at the highest end that is free.
