@@ -16,6 +16,7 @@ import random
 import runpy
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -68,6 +69,11 @@ class Ending:
 
 def run(order: Order) -> RunRecord:
     """Run the script to its end, write the record and return it."""
+    with tempfile.TemporaryDirectory(prefix="rainshadow-") as scratch:
+        return save_record(_run(order, Path(scratch)), Path(order.folder))
+
+
+def _run(order: Order, scratch: Path) -> RunRecord:
     log = TieLog()
     began_s = time.perf_counter()
     if order.target == "cpu":
@@ -75,8 +81,8 @@ def run(order: Order) -> RunRecord:
     else:
         from rainshadow.porting.on_chip import run_on_chip
 
-        record = run_on_chip(order, log)
-    record = replace(
+        record = run_on_chip(order, log, scratch)
+    return replace(
         record,
         ties=log.ties(),
         wall_s=time.perf_counter() - began_s,
@@ -87,7 +93,6 @@ def run(order: Order) -> RunRecord:
             "python": platform.python_version(),
         },
     )
-    return save_record(record, Path(order.folder))
 
 
 def _run_on_host(order: Order, log: TieLog) -> RunRecord:

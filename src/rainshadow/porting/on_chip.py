@@ -6,7 +6,6 @@ The device itself is compiler.session's and the PyTorch front end's; the record 
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -65,11 +64,13 @@ class SessionListener:
         return {kind: (t.count, t.bytes) for kind, t in self.session.transfers.items()}
 
 
-def run_on_chip(order: Order, log: TieLog) -> RunRecord:
-    """Run the script on the simulated NeuronCore; ties and versions are left to the caller."""
+def run_on_chip(order: Order, log: TieLog, scratch: Path) -> RunRecord:
+    """Run the script on the simulated NeuronCore; ties and versions are left to the caller.
+
+    scratch: a folder for the kernels and traces that the record names.
+    """
     from rainshadow.porting.child import execute, watched_record
 
-    scratch = Path(tempfile.mkdtemp(prefix="rainshadow-"))
     kernels = scratch / "kernels"
     kernels.mkdir()
     options = SessionOptions(
