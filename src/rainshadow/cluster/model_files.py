@@ -48,12 +48,15 @@ def _key(name: str) -> str:
 
 @cache
 def load_model(name: str) -> TransformerModel:
-    """A model by name or alias, a TOML path, or the path of a config.json or its folder.
+    """A model by name or alias, a TOML path, the path of a config.json or its folder, or
+    "FILE.py:FUNCTION" that makes a PyTorch module.
 
     Errors: `UnknownNameError`; `MachineDataError` with every fault of the file; `NotModelled` for
-    an architecture that is no transformer we know.
+    an architecture that is no transformer we know; `ScriptError` where the user's function raises.
     """
     path = Path(name)
+    if ".py:" in name:
+        return _from_module(name)
     if path.is_dir() and (path / "config.json").is_file():
         path = path / "config.json"
     if name.endswith((".toml", ".json")) or path.suffix == ".json":
@@ -65,6 +68,14 @@ def load_model(name: str) -> TransformerModel:
         raise UnknownNameError("model", name, [*_shipped(), *_aliases()])
     stem = by_key[_key(name)]
     return model_from_table({"name": stem, **_shipped()[stem]}, f"models/{stem}.toml")
+
+
+def _from_module(name: str) -> TransformerModel:
+    """A model captured from "FILE.py:FUNCTION", which makes a PyTorch module."""
+    from rainshadow.compiler.frontends.torch.transformer import describe_transformer
+
+    stem = name.rpartition(":")[2]
+    return model_from_table({"name": stem, "title": name, **describe_transformer(name)}, name)
 
 
 def _aliases() -> list[str]:
