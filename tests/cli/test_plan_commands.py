@@ -67,3 +67,37 @@ def test_wrong_input(tmp_path, monkeypatch, capsys, words, code, message):
     assert run(monkeypatch, *words) == code
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_serve_plan_writes_a_page_and_vllms_arguments(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "s"
+    words = ("serve-plan", "llama_3_1_8b", "--on", "trn2.48xlarge,h200", "--tpot", "30ms")
+    draft = ("--draft", "llama_3_1_8b", "--requests-per-s", "10", "--out", str(out))
+    assert run(monkeypatch, *words, *draft) == 0
+    assert "USD per M tokens" in capsys.readouterr().out
+    summary = json.loads((out / "summary.json").read_text("utf-8"))
+    assert all(plan["time_per_output_token_s"]["value"] <= 0.03 for plan in summary["plans"])
+    assert summary["plans"][0]["replicas"] >= 1
+    assert "vllm serve llama_3_1_8b" in (out / "vllm_args.txt").read_text("utf-8")
+    assert "<svg" in (out / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--isl", "0"), "--isl"),
+        (("--mode", "magic"), "continuous"),
+        (("--mode", "speculative"), "--draft"),
+        (("--draft", "llama_3_1_8b", "--acceptance", "2"), "0 to 1"),
+        (("--tpot", "fast"), "50ms"),
+        (("--precision", "fp7"), "did you mean"),
+        (("--requests-per-s", "0"), "above 0"),
+        (("--cached", "4096"), "less than --isl"),
+        (("--tpot", "1us"), "times as much"),
+    ],
+)
+def test_wrong_input_to_serve_plan(tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "serve-plan", "llama_3_1_8b", *words) == 1
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -31,13 +31,17 @@ _SCRIPT_SETTINGS = {**_SETTINGS, "allow_extra_args": True, "ignore_unknown_optio
 
 
 def command_names() -> list[str]:
-    """Every command: the modules of this folder."""
-    return sorted(module.name for module in pkgutil.iter_modules([str(_FOLDER)]))
+    """Every command: the modules of this folder, typed with hyphens."""
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules([str(_FOLDER)]))
+
+
+def _module(name: str) -> str:
+    return name.replace("-", "_")
 
 
 def _docstring(name: str) -> str:
     """A command's help, read without importing it."""
-    return ast.get_docstring(ast.parse((_FOLDER / f"{name}.py").read_text("utf-8"))) or ""
+    return ast.get_docstring(ast.parse((_FOLDER / f"{_module(name)}.py").read_text("utf-8"))) or ""
 
 
 def _placeholder() -> None:
@@ -58,7 +62,7 @@ def build_app(chosen: str | None) -> typer.Typer:
     for name in command_names():
         text = _docstring(name)
         if name == chosen:
-            function = importlib.import_module(f"rainshadow.cli.{name}").command
+            function = importlib.import_module(f"rainshadow.cli.{_module(name)}").command
             app.command(name, help=text, context_settings=_SCRIPT_SETTINGS)(function)
         else:
             app.command(name, help=text.partition("\n")[0])(_placeholder)

@@ -11,7 +11,16 @@ from rainshadow.machine import System, list_chips, list_systems, load_chip, load
 
 _Name = TypeVar("_Name", bound=str)
 _SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "p": 1e15}
-_SPANS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "day": 86400.0, "days": 86400.0}
+_SPANS = {
+    "us": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+    "day": 86400.0,
+    "days": 86400.0,
+}
 _SPANS |= {"w": 7 * 86400.0, "weeks": 7 * 86400.0, "months": 30 * 86400.0}
 #: More sizes than this in one range are a slip of the pen.
 _MAX_COUNTS = 200
@@ -96,13 +105,13 @@ def quantity(text: str, option: str) -> float:
 
 
 def span_s(text: str, option: str) -> float:
-    """ "30d" -> seconds; s, min, h, d, w.
+    """ "30d" -> seconds; us, ms, s, min, h, d, w.
 
     Errors: `InputError`.
     """
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]+)", text.strip().lower())
     if match is None or match[2] not in _SPANS or float(match[1]) <= 0:
-        raise InputError(f"{option} {text}", allowed="a time such as 12h, 30d or 6w")
+        raise InputError(f"{option} {text}", allowed="a time such as 50ms, 2s, 12h, 30d or 6w")
     return float(match[1]) * _SPANS[match[2]]
 
 

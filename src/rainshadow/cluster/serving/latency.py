@@ -4,8 +4,7 @@ Decode step: weights stream from HBM or matmuls run, whichever is longer; then t
 read; then all-reduces; plus fixed time per layer and per step. Prefill: matmuls, attention,
 collectives, one pass over the weights, fixed time per layer. Nothing overlaps, because the fixed
 times were fitted that way. Left out: queueing, tokenization, sampling beyond the fixed time,
-pipeline parallelism, uneven routing, blocks of experts
-where chunks of prompts ride along with decode, and latency growing with the number of chips.
+pipeline parallelism, uneven routing, and latency growing with the number of chips.
 """
 
 from __future__ import annotations
@@ -155,8 +154,11 @@ class Serving:
             moved = payload * 2 * (chips - 1) / chips
         return model.layers * 2 * moved / self.rates.link_bytes_per_s
 
-    def matmul_s(self, tokens: Real) -> Real:
-        """Matmuls of a pass over `tokens`: streaming or computing, whichever is longer."""
+    def matmul_s(self, tokens: Real, chunk: float = 0.0) -> Real:
+        """Matmuls of a pass over `tokens`: streaming or computing, whichever is longer.
+
+        chunk: of these, tokens of a prompt.
+        """
         work, rates, chips = self.work, self.rates, self.replica.chips
         wide = self.precision.bytes_per_weight
         tokens = np.asarray(tokens, dtype=float)
@@ -166,7 +168,8 @@ class Serving:
         if work.model.moe is not None:
             touched = work.touched_expert_parameters(tokens)
             stream = touched * wide / chips / rates.hbm_bytes_per_s
-            compute = 2 * work.active_expert_parameters * tokens / chips / rates.expert_flops_per_s
+            routed = self._computed_by_experts(tokens - chunk) + chunk * self._padding(chunk)
+            compute = 2 * work.active_expert_parameters * routed / chips / rates.expert_flops_per_s
             total = total + np.maximum(stream, compute)
         return total
 
@@ -192,7 +195,7 @@ class Serving:
         """One token for each of `batch` sequences that hold `context` tokens on average."""
         return self.mixed_step_s(batch, context, 0.0, 0.0)
 
-    def mixed_step_s(self, batch: Real, context: Real, chunk: Real, seen: Real) -> Real:
+    def mixed_step_s(self, batch: Real, context: Real, chunk: float, seen: Real) -> Real:
         """A decode step that also carries `chunk` prompt tokens, `seen` of which came before."""
         model, rates = self.work.model, self.rates
         tokens = np.asarray(batch, dtype=float) + chunk
@@ -200,7 +203,7 @@ class Serving:
         each = rates.sequence_s * scale * np.asarray(batch, dtype=float)
         fixed = model.layers * (rates.layer_s + each) + rates.step_s
         return (
-            self.matmul_s(tokens)
+            self.matmul_s(tokens, chunk)
             + self.attention_decode_s(batch, context)
             + self.prompt_attention_s(chunk, seen)
             + self.collective_s(tokens)
@@ -224,6 +227,18 @@ class Serving:
             total += experts / chips / rates.expert_flops_per_s
         return float(total + self.prompt_attention_s(prompt) + self.collective_s(prompt))
 
+    def _computed_by_experts(self, tokens: Real) -> Real:
+        """Tokens in decode that count as computed: each by its own experts.
+
+        Neuron loads the experts it needs while they are few; from where all are needed on, every
+        expert computes every token (its guide to mixtures of experts).
+        """
+        moe = self.work.model.moe
+        if moe is None or self.rates.expert_block == 1:
+            return tokens
+        all_needed = np.asarray(tokens) * moe.top_k >= moe.experts
+        return np.where(all_needed, tokens * (moe.experts / moe.top_k), tokens)
+
     def _padding(self, prompt: float) -> float:
         """Tokens that experts compute over those they are sent.
 
@@ -231,7 +246,7 @@ class Serving:
         ceil(tokens x top_k / block) + experts - 1 (its guide to mixtures of experts).
         """
         moe, block = self.work.model.moe, self.rates.expert_block
-        if moe is None or block == 1:
+        if moe is None or block == 1 or prompt == 0:
             return 1.0
         sent = prompt * moe.top_k
         return (math.ceil(sent / block) + moe.experts - 1) * block / sent

@@ -31,9 +31,10 @@ class ServingStack:
     all-to-all.  layer_latency, step_latency: fixed time of a decode step per layer and per step;
     prefill_layer_latency: of a prompt's pass; sequence_latency: per layer and sequence, for a
     hidden size of 8,192.  memory_fraction: of HBM, for weights and cache.  max_sequences: in
-    one batch.  expert_block: tokens of one expert that a prompt's matmuls take at once; 1 where
-    they take as many as there are.  buckets: cache lengths that attention reads.  kv_heads: kept
-    once, or copied until every core has one.
+    one batch.  expert_block: tokens of one expert that a prompt's matmuls take at once, and then
+    decode computes every expert for every token once all are needed; 1: no more than is sent.
+    buckets: cache lengths that attention reads.  kv_heads: kept once, or copied until every core
+    has one.
     """
 
     name: str

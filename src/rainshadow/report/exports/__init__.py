@@ -1,7 +1,8 @@
 """Plans in the words of the programs that carry them out: one file per program.
 
-Each file has `FILE`, the name to write, and `export(plan, model)`, its text; the folder is the
-registry. What a program cannot be told is `NotModelled`.
+Each file has `KIND`, what it plans, `FILE`, the name to write, and `export`, its text: of a
+training plan and its model, or of a deployment; the folder is the registry. What a program cannot
+be told is `NotModelled`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ def export_all(
     texts, refused = {}, []
     for found in sorted(pkgutil.iter_modules(__path__), key=lambda entry: entry.name):
         program = importlib.import_module(f"{__name__}.{found.name}")
+        if program.KIND != "training":
+            continue
         try:
             texts[program.FILE] = program.export(plan, model)
         except NotModelled as error:

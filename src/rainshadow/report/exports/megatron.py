@@ -11,6 +11,7 @@ from typing import Any
 from rainshadow.cluster.model import TransformerModel
 from rainshadow.errors import NotModelled
 
+KIND = "training"
 FILE = "megatron_args.txt"
 _FP8 = {"float8": "hybrid", "mxfp8": "e4m3"}
 

@@ -15,6 +15,7 @@ from rainshadow.cluster.model import TransformerModel
 from rainshadow.errors import NotModelled
 from rainshadow.machine import load_system
 
+KIND = "training"
 FILE = "nxd_mesh.json"
 
 

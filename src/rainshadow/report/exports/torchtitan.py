@@ -11,6 +11,7 @@ from typing import Any
 from rainshadow.cluster.model import TransformerModel
 from rainshadow.errors import NotModelled
 
+KIND = "training"
 FILE = "torchtitan.toml"
 _SCHEDULES = {"1f1b": "1F1B", "gpipe": "GPipe", "zero_bubble": "ZBVZeroBubble"}
 
