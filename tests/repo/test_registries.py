@@ -123,7 +123,7 @@ def test_every_operator_and_function_has_a_name_in_nki_language(name):
 
 @pytest.mark.parametrize("name", command_names())
 def test_a_command_has_help_and_a_function_called_command(name):
-    tree = ast.parse((SOURCE / "cli" / f"{name}.py").read_text("utf-8"))
+    tree = ast.parse((SOURCE / "cli" / f"{name.replace('-', '_')}.py").read_text("utf-8"))
     document = ast.get_docstring(tree)
     assert document and document.partition("\n")[0].endswith(".")
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
@@ -132,7 +132,7 @@ def test_a_command_has_help_and_a_function_called_command(name):
 
 def test_every_file_of_the_command_folder_is_a_command():
     files = {path.stem for path in (SOURCE / "cli").glob("*.py")} - {"__init__"}
-    assert files == set(command_names())
+    assert files == {name.replace("-", "_") for name in command_names()}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
