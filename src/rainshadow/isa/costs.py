@@ -149,8 +149,8 @@ def dma_work(
 ) -> Work:
     """A DMA of descriptors ("rows") over the 16 engines of a core.
 
-    An engine moves the rows of eight neighbouring partitions of SBUF, so a tile of few partitions
-    is moved by few engines; bytes between tensors of HBM are dealt to all. A row is what lies
+    From v3 on an engine moves the rows of eight neighbouring partitions of SBUF, so a tile of few
+    partitions is moved by few engines; before, and between tensors of HBM, all share them. A row is what lies
     contiguous in HBM, and costs a fixed overhead and its bytes at the streaming rate of one
     engine; all DMAs together share the core's part of the HBM bandwidth. num_transfers: how many
     of the size are moved.
@@ -162,17 +162,16 @@ def dma_work(
     kinds = list(signature.operands.values())
     moved = max(kind.total_bytes for kind in kinds)
     first, used = 0, engines
+    moved_each = moved / engines
+    lanes = int(dma.engine_partitions.value)
     tile = next((kind for kind in kinds if kind.space == "sbuf"), None)
-    if tile is not None:
-        lanes = int(core.partitions.value) // engines
+    if lanes and tile is not None:
         first = tile.start // lanes
         used = min(engines, -(-(tile.start + tile.partitions) // lanes)) - first
         moved_each = moved * min(lanes, tile.partitions) / tile.partitions
-    else:
-        moved_each = moved / used
     in_hbm = [kind.run_bytes for kind in kinds if kind.space == "hbm"]
     run = min(in_hbm or [kind.run_bytes for kind in kinds])
-    rows = moved_each / max(1, min(run, moved_each))
+    rows = moved_each / max(1, min(run, moved_each if tile is None or lanes else moved))
     stream = dma.row_stream_bandwidth.value * efficiency
     busy = rows * dma.row_overhead.value + moved_each / stream
     hardware = signature.params.get("trigger") in ("sync", "scalar")

@@ -101,9 +101,14 @@ class SyncEngine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DmaEngines:
-    """The DMA engines of one core; engine_stagger: from one engine's start to the next one's."""
+    """The DMA engines of one core.
+
+    engine_partitions: neighbouring partitions of SBUF whose rows an engine moves; 0 where rows are
+    dealt to all engines.  engine_stagger: from one engine's start to the next one's.
+    """
 
     engines: Figure = quantity("count")
+    engine_partitions: Figure = quantity("count")
     bandwidth_per_engine: Figure = quantity("B/s")
     row_overhead: Figure = quantity("s")
     row_stream_bandwidth: Figure = quantity("B/s")

@@ -12,10 +12,12 @@ from rainshadow import dtypes
 from rainshadow.errors import NkiValidationError
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.memory import Space
-from rainshadow.nki import isa
+from rainshadow.nki import isa, spread
 from rainshadow.sim.recorder import active_recorder
 
 _larger, _smaller = max, min
+#: What TensorE multiplies by one without rounding.
+_MATMUL_DTYPES = ("float32", "bfloat16", "float16")
 #: The largest float32 that is not above pi.
 _PI = 3.1415925
 
@@ -53,21 +55,31 @@ def broadcast_to(x: AccessPattern, shape: Any, dtype: Any = None) -> AccessPatte
         return x.broadcast_to(target)
     if x.shape[0] != 1:
         raise NkiValidationError(f"broadcast_to({x.shape} -> {target})", allowed="axes of size 1")
-    spread = tile((target[0], *x.shape[1:]), dtype or x.dtype)
-    ones = tile((1, target[0]), "float32")
-    isa.memset(ones, 1.0)
     flat = x.reshape((1, x.elements)) if x.ndim > 2 else x
-    bank = active_recorder().core.psum.bank_bytes_per_partition.value
+    recorder = active_recorder()
+    bank = recorder.core.psum.bank_bytes_per_partition.value
     width = int(bank) // dtypes.itemsize("float32")
-    out = spread.reshape((target[0], x.elements)) if x.ndim > 2 else spread
+    if x.ndim == 2 and x.elements <= width and dtypes.canonical(dtype or x.dtype) == "float32":
+        return spread.keep_in_psum(recorder, _on_all_rows(flat, target[0])).broadcast_to(target)
+    result = tile((target[0], *x.shape[1:]), dtype or x.dtype)
+    out = result.reshape((target[0], x.elements)) if x.ndim > 2 else result
     for start in range(0, x.elements, width):
         stop = _smaller(start + width, x.elements)
-        part = active_recorder().allocate((target[0], stop - start), "float32", Space.psum)
-        row = tile((1, stop - start), "float32")
-        isa.tensor_copy(row, flat[:, start:stop])
-        isa.nc_matmul(part, ones, row, accumulate=False)
-        isa.tensor_copy(out[:, start:stop], part)
-    return spread.broadcast_to(target)
+        isa.tensor_copy(out[:, start:stop], _on_all_rows(flat[:, start:stop], target[0]))
+    return result.broadcast_to(target)
+
+
+def _on_all_rows(row: AccessPattern, partitions: int) -> AccessPattern:
+    """A float32 PSUM tile with the row, of one PSUM bank at most, on each partition."""
+    recorder = active_recorder()
+    if row.dtype not in _MATMUL_DTYPES or row.space is not Space.sbuf:
+        converted = tile(row.shape, "float32")
+        isa.tensor_copy(converted, row)
+        row = converted
+    ones = spread.ones_of(recorder, partitions, row.dtype, lambda made: isa.memset(made, 1.0))
+    result = recorder.allocate((partitions, row.elements), "float32", Space.psum)
+    isa.nc_matmul(result, ones, row, accumulate=False)
+    return result
 
 
 def _binary(name: str, document: str) -> Any:

@@ -61,13 +61,11 @@ class Arena:
             self._cursor = (at + size) % self.capacity_bytes
             self._hold(at, size, label)
             return at
-        for index in self._from_cursor():
+        for index, first in self._from_cursor():
             for start, end in _outside(self._free[index], avoid):
-                at = max(start, self._cursor) if start <= self._cursor < end else start
+                at = max(start, first)
                 if end - at < size:
-                    if end - start < size:
-                        continue
-                    at = start
+                    continue
                 self._take(index, at, size)
                 self._cursor = (at + size) % self.capacity_bytes
                 self._hold(at, size, label)
@@ -111,12 +109,18 @@ class Arena:
         if self.used_bytes > self.peak_bytes:
             self.peak_bytes = self.used_bytes
 
-    def _from_cursor(self) -> Iterator[int]:
-        """Free stretches in address order from the cursor, then from the start."""
+    def _from_cursor(self) -> Iterator[Stretch]:
+        """Free stretches and from where on: in address order from the cursor, then from the start.
+
+        The part of a stretch that lies before the cursor comes last, or a short stretch between
+        two tiles that live long would be used over and over.
+        """
         first = bisect.bisect_right(self._free, (self._cursor, self.capacity_bytes + 1)) - 1
         first = max(first, 0)
-        yield from range(first, len(self._free))
-        yield from range(first)
+        for index in range(first, len(self._free)):
+            yield index, self._cursor
+        for index in range(min(first + 1, len(self._free))):
+            yield index, 0
 
     def _take(self, index: int, at: int, size: int) -> None:
         start, end = self._free[index]

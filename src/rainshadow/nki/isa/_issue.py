@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from rainshadow.errors import NkiValidationError
+from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.engine import Engine
 from rainshadow.isa.instruction import Instruction
+from rainshadow.isa.instructions.tensor_copy import TensorCopy
+from rainshadow.nki import spread
 from rainshadow.nki.constants import dge_mode
 from rainshadow.sim.recorder import Recorder, active_recorder
 
@@ -39,8 +42,13 @@ class NkiInstruction:
 def issue(instr: Instruction) -> NkiInstruction:
     """Hand an instruction to the running kernel's recorder."""
     recorder = active_recorder()
+    spread.settle(recorder, instr, _copy)
     recorder.issue(instr)
     return NkiInstruction((recorder, recorder.instruction_count - 1))
+
+
+def _copy(dst: AccessPattern, src: AccessPattern) -> None:
+    active_recorder().issue(TensorCopy(dst, src, Engine.vector))
 
 
 def nothing_issued() -> NkiInstruction:
