@@ -150,10 +150,10 @@ def dma_work(
     """A DMA of descriptors ("rows") over the 16 engines of a core.
 
     From v3 on an engine moves the rows of eight neighbouring partitions of SBUF, so a tile of few
-    partitions is moved by few engines; before, and between tensors of HBM, all share them. A row is what lies
-    contiguous in HBM, and costs a fixed overhead and its bytes at the streaming rate of one
-    engine; all DMAs together share the core's part of the HBM bandwidth. num_transfers: how many
-    of the size are moved.
+    partitions is moved by few engines; before, and between tensors of HBM, all share them. A row is
+    what lies contiguous in HBM, and costs a fixed overhead and its bytes at the streaming rate of
+    one engine; all DMAs together share the core's part of the HBM bandwidth. num_transfers: how
+    many of the size are moved.
     Published measurements behind the constants: see the `core.dma` section of the machine data.
     """
     core = core_of(chip)

@@ -126,7 +126,7 @@ class Recorder:
         self._dependencies: list[tuple[int, int]] = []
         self._stored: list[tuple[int, int]] = []
         #: The kernel's compiler moves tiles away where they do not fit (`sim.room`).
-        self.may_spill = False
+        self.may_spill = options.spill == "model"
         self._records = options.record
         self._most_instructions = options.max_instructions
 

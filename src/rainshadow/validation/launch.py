@@ -62,7 +62,7 @@ class KernelLaunch:
                 function[self.lnc],
                 kwargs=dict(self.arguments()),
                 chip=machine,
-                options=SimOptions(data="none"),
+                options=SimOptions(data="none", spill="model"),
             )
         return (run.trace, *run.other_traces)
 

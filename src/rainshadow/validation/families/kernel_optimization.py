@@ -21,6 +21,13 @@ _WORDS = {
     "blocked M,N": ("TILES_IN_BLOCK_M = 2",),
     "blocked M,N,K": ("TILES_IN_BLOCK_K",),
 }
+_SPILLS = (
+    "the tiles of the two blocked kernels do not fit SBUF as the tutorial has them (320 and "
+    "224 KiB a partition of 207), and the profiles show more bytes than the program asks for (8.7 "
+    "and 1.82 GB instead of 4.6 and 1.48). Which tiles AWS's compiler moved away is not published; "
+    "Rainshadow moves whole tiles, and TensorE waits for them in the third kernel. The two kernels "
+    "that fit are within 1 %."
+)
 _SHAPE = re.compile(r"(\w+) (\d+)x(\d+)")
 
 
@@ -51,8 +58,8 @@ def value(point: Point, measured: Measured) -> float:
 
 def target(point: Point) -> Target:
     metric = point.metric
-    if metric.startswith("TensorE active"):
+    if metric.startswith("TensorE active time"):
         return Target("tutorial matmuls: TensorE active", "each", 0.02)
     if metric.startswith(("profile length", "DMA packet")):
-        return Target("tutorial matmuls: total and DMA packets", "each", 0.10)
+        return Target("tutorial matmuls: total and DMA packets", "each", 0.10, remark=_SPILLS)
     return Target("tutorial matmuls: other metrics", "report")
