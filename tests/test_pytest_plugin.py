@@ -58,12 +58,12 @@ def test_wrong():
 
 
 def pytest_in(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    # A checkout has no entry points: the plugin is named as its entry point would name it.
+    # The plugin is named, and no entry point read: it must load once, installed or from a checkout.
     command = [sys.executable, "-m", "pytest", "-p", "rainshadow.pytest_plugin", *arguments]
     return subprocess.run(
         [*command, "-p", "no:cacheprovider"],
         cwd=folder,
-        env=os.environ | environment,
+        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | environment,
         capture_output=True,
         text=True,
         check=False,
