@@ -90,8 +90,10 @@ def test_profile_writes_its_files_and_prints_json(tmp_path):
         "timeline.perfetto.json.gz",
         "000-scale.npz",
         "000-scale.parquet",
+        "000-scale-explorer",
         "001-product.npz",
         "001-product.parquet",
+        "001-product-explorer",
     }
 
 

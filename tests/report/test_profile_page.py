@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
-
 from rainshadow.machine import load_chip
 from rainshadow.report.advice import advise
 from rainshadow.report.occupancy import Occupancy
@@ -32,10 +30,3 @@ def test_a_tile_is_drawn_from_its_first_to_its_last_use(matmul):
     assert occupancy.end_ps[0] == matmul.end_ps[rows].max()
     picture = memory_map(occupancy, matmul, 16384)
     assert picture.count("<rect") == 1 and "2,048 B per partition" in picture
-
-
-def test_held_bytes_rise_and_fall_to_nothing(matmul):
-    occupancy = Occupancy.of(matmul, "sbuf")
-    times, held = occupancy.held(0, 1 << 20)
-    assert (np.diff(times) > 0).all()
-    assert held[-1] == 0 and 0 < held.max() <= occupancy.size_bytes.sum()

@@ -48,7 +48,9 @@ def command(
     ] = None,
     advice: Annotated[bool, typer.Option(help="Say what a change can save at most.")] = True,
     out: Annotated[Path | None, typer.Option(help="Output folder [rainshadow-out/<name>].")] = None,
-    parquet: Annotated[bool, typer.Option(help="Also write each timeline as Parquet.")] = False,
+    parquet: Annotated[
+        bool, typer.Option(help="Also write Parquet: each timeline, and Neuron Explorer's tables.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
 ) -> None:
     """Run, time, write, print."""
@@ -78,7 +80,8 @@ def command(
                 for timeline, (_, cores) in zip(timed, traces, strict=True)
             ]
         }
-        _write(scratch, timed, summary, machine, parquet=parquet)
+        cores = [count for _, count in traces]
+        _write(scratch, timed, cores, summary, machine, parquet=parquet)
     print(json.dumps(summary, indent=2) if as_json else _text(summary))
     print(f"rainshadow: written to {folder}/", file=sys.stderr)
 
@@ -179,11 +182,13 @@ def _launches(path: Path, machine: Chip) -> list[dict[str, Any]]:
 def _write(
     folder: Path,
     timelines: list[Timeline],
+    cores: list[int],
     summary: dict[str, Any],
     machine: Chip,
     *,
     parquet: bool,
 ) -> None:
+    from rainshadow.report.explorer import write_explorer_tables
     from rainshadow.report.perfetto import TimelineLaunch, perfetto_json
     from rainshadow.report.profile_page import profile_page
     from rainshadow.report.tables import write_parquet
@@ -197,3 +202,5 @@ def _write(
         timeline.trace.save(folder / f"{stem}.npz")
         if parquet:
             write_parquet(timeline, folder / f"{stem}.parquet")
+            place, count = folder / f"{stem}-explorer", cores[number]
+            write_explorer_tables(timeline, machine, place, number % count, count)

@@ -55,16 +55,3 @@ class Occupancy:
             partition=table[:, _PARTITION],
             partitions=table[:, _PARTITIONS],
         )
-
-    def held(self, low: int, high: int) -> tuple[Column, Column]:
-        """Times at which it changes, and from then on the bytes held of [low, high) per partition.
-
-        Tensors at overlapping addresses count once each.
-        """
-        inside = np.minimum(self.address + self.size_bytes, high) - np.maximum(self.address, low)
-        inside = np.maximum(inside, 0)
-        times = np.concatenate([self.start_ps, self.end_ps])
-        steps = np.concatenate([inside, -inside])
-        at, place = np.unique(times, return_inverse=True)
-        change = np.bincount(place.reshape(-1), weights=steps, minlength=len(at))
-        return at, np.minimum(np.cumsum(change), high - low).astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,20 @@ def timeline_columns(timeline: Timeline) -> dict[str, Any]:
 
 
 def write_parquet(timeline: Timeline, path: Path) -> None:
-    """Errors: `InputError` where the extra [tables] is not installed."""
+    """Errors: as `write_table`."""
+    write_table(timeline_columns(timeline), path)
+
+
+def write_table(columns: Mapping[str, Any], path: Path) -> None:
+    """Columns of equal length, NumPy arrays, as one Parquet file.
+
+    Errors: `InputError` where the extra [tables] is not installed.
+    """
     try:
         import duckdb
     except ImportError:
         raise InputError("Parquet needs duckdb", fix="pip install 'rainshadow[tables]'") from None
-    columns = timeline_columns(timeline)
     with duckdb.connect() as connection:
-        connection.register("timeline", columns)
+        connection.register("columns", dict(columns))
         target = str(path).replace("'", "''")
-        connection.execute(f"COPY timeline TO '{target}' (FORMAT parquet)")
+        connection.execute(f"COPY columns TO '{target}' (FORMAT parquet)")
