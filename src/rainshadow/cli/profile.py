@@ -73,14 +73,13 @@ def command(
     folder = out or Path("rainshadow-out") / (f"{path.stem}-{name}" if name else path.stem)
     with staged(folder) as scratch:
         traces = _traces(kernel, arg or [], arguments or [], machine, data, seed, lnc)
-        timed = [_timed(trace, machine, cores) for trace, cores in traces]
-        summary = {
-            "launches": [
-                _summary(timeline, machine, changed, cores, advice=advice)
-                for timeline, (_, cores) in zip(timed, traces, strict=True)
-            ]
-        }
+        timed = [_timed(trace, machine, count) for trace, count in traces]
         cores = [count for _, count in traces]
+        launches = [
+            _summary(timeline, machine, changed, count, advice=advice)
+            for timeline, count in zip(timed, cores, strict=True)
+        ]
+        summary = {"launches": launches}
         _write(scratch, timed, cores, summary, machine, parquet=parquet)
     print(json.dumps(summary, indent=2) if as_json else _text(summary))
     print(f"rainshadow: written to {folder}/", file=sys.stderr)
