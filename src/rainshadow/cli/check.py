@@ -14,25 +14,27 @@ from typing import Annotated
 
 import typer
 
+from rainshadow.cli_options import (
+    ChipName,
+    Cores,
+    Data,
+    KernelArguments,
+    ScriptArguments,
+    Seed,
+)
+
 
 def command(
     kernel: Annotated[str, typer.Argument(help="FILE.py:function, or FILE.py.")],
-    arguments: Annotated[
-        list[str] | None, typer.Argument(help="The script's arguments, after --.")
-    ] = None,
-    arg: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="NAME=VALUE of the function: 128x512:bfloat16 (random), @FILE.npy, or a literal."
-        ),
-    ] = None,
+    arguments: ScriptArguments = None,
+    arg: KernelArguments = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Name Python that AWS's compiler would refuse.")
     ] = False,
-    chip: Annotated[str, typer.Option(help="The chip: see `rainshadow machines`.")] = "trainium2",
-    lnc: Annotated[int | None, typer.Option(help="Cores that the function runs on.")] = None,
-    data: Annotated[str, typer.Option(help="full, or none: shapes only, much faster.")] = "full",
-    seed: Annotated[int, typer.Option(help="Seed of the random arguments.")] = 0,
+    chip: ChipName = "trainium2",
+    lnc: Cores = None,
+    data: Data = "full",
+    seed: Seed = 0,
     output: Annotated[str, typer.Option("--format", help="text, json, sarif or github.")] = "text",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:

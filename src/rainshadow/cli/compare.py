@@ -11,10 +11,12 @@ from typing import Annotated
 
 import typer
 
+from rainshadow.cli_options import Json
+
 
 def command(
     plans: Annotated[list[str], typer.Argument(help="Two or more FOLDER[:NUMBER].")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Load and print."""
     from rainshadow.cost.plan_summary import saved_plan

@@ -14,24 +14,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rainshadow.cli_options import ChipName, Data, KernelArguments, ScriptArguments, Seed
+
 if TYPE_CHECKING:
     from rainshadow.sim.trace import Trace
 
 
 def command(
     kernel: Annotated[str, typer.Argument(help="FILE.py:function, FILE.py or TRACE.npz.")],
-    arguments: Annotated[
-        list[str] | None, typer.Argument(help="The script's arguments, after --.")
-    ] = None,
-    arg: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="NAME=VALUE of the function: 128x512:bfloat16 (random), @FILE.npy, or a literal."
-        ),
-    ] = None,
-    chip: Annotated[str, typer.Option(help="The chip: see `rainshadow machines`.")] = "trainium2",
-    data: Annotated[str, typer.Option(help="full, or none: shapes only, much faster.")] = "full",
-    seed: Annotated[int, typer.Option(help="Seed of the random arguments.")] = 0,
+    arguments: ScriptArguments = None,
+    arg: KernelArguments = None,
+    chip: ChipName = "trainium2",
+    data: Data = "full",
+    seed: Seed = 0,
     engine: Annotated[str | None, typer.Option(help="Only this engine's.")] = None,
     opcode: Annotated[str | None, typer.Option(help="Only this instruction.")] = None,
     line: Annotated[int | None, typer.Option(help="Only this line's of the source.")] = None,

@@ -11,11 +11,10 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from rainshadow import __version__
+from rainshadow.cli_options import Json
 from rainshadow.errors import CheckFailed
 from rainshadow.machine import data_faults
 
@@ -43,7 +42,7 @@ EXTRAS = (
 
 
 def command(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Print versions and extras."""
     report = examine()

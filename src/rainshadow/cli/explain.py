@@ -11,11 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
+from rainshadow.cli_options import Json
+
 
 def command(
     plan: Annotated[str, typer.Argument(help="FOLDER[:NUMBER] of `rainshadow plan`.")],
     top: Annotated[int, typer.Option(help="Figures to list.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Load, predict again with every figure changed, print."""
     from rainshadow.cluster.model_files import load_model

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rainshadow.cli_options import Json
+
 if TYPE_CHECKING:
     from rainshadow.isa.instruction import Instruction
 
@@ -19,7 +21,7 @@ _WIDTH = 96
 
 def command(
     name: Annotated[str | None, typer.Argument(help="An instruction, such as nc_matmul.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Print one instruction, or the list."""
     from rainshadow.errors import UnknownNameError

@@ -14,6 +14,8 @@ from typing import Annotated
 
 import typer
 
+from rainshadow.cli_options import Json
+
 
 def command(
     model: Annotated[str, typer.Argument(help="A model: name, TOML or config.json.")],
@@ -25,7 +27,7 @@ def command(
     precision: Annotated[str, typer.Option(help="bfloat16, float8, mxfp8, nvfp4.")] = "bfloat16",
     spares: Annotated[int, typer.Option(help="Chips held ready; -1 for what 99 % need.")] = -1,
     reliability: Annotated[str, typer.Option(help="A name or a TOML.")] = "llama3_h100",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Search a layout, then answer."""
     from rainshadow.cluster.job import job_of

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rainshadow.cli_options import Json
 from rainshadow.errors import InputError, UnknownNameError
 from rainshadow.machine import (
     Chip,
@@ -47,7 +48,7 @@ def command(
     conflicts: Annotated[
         bool, typer.Option("--conflicts", help="Only figures on which sources differ.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Print the machine descriptions."""
     if name is None and not conflicts:

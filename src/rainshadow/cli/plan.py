@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rainshadow.cli_options import Prices, Region, SiteName, SummaryJson, Systems, Top
+
 if TYPE_CHECKING:
     from rainshadow.cluster.planner.sweep import Outcome, Task
     from rainshadow.cost.plans import Limits
@@ -25,7 +27,6 @@ _HUGE = 50_000_000
 
 
 _Model = Annotated[str, typer.Argument(help="A model, or several with commas.")]
-_On = Annotated[str, typer.Option(help="Systems or chips, with commas.")]
 _Chips = Annotated[str, typer.Option(help="How many: 512, 64,96 or 64..16384.")]
 _Tokens = Annotated[str, typer.Option(help="To train on: 15T.")]
 _Objective = Annotated[str, typer.Option(help="time, cost or energy.")]
@@ -37,23 +38,16 @@ _Software = Annotated[str | None, typer.Option(help="A training stack [the newes
 _MaxChips = Annotated[int | None, typer.Option(help="No plan with more chips.")]
 _Budget = Annotated[str | None, typer.Option(help="USD at most: 5M.")]
 _Deadline = Annotated[str | None, typer.Option(help="Time at most: 30d.")]
-_Region = Annotated[str | None, typer.Option(help="Only prices of this region.")]
-_Price = Annotated[
-    list[str] | None, typer.Option(help="NAME=USD/h, a chip or an instance; may repeat.")
-]
-_Site = Annotated[str, typer.Option(help="Where the machines stand.")]
-_Top = Annotated[int, typer.Option(help="Plans to list.")]
 _Engine = Annotated[str, typer.Option(help="process, ray or ray://host:port.")]
 _Resume = Annotated[
     Path | None, typer.Option(help="Keep each search's result here; take up what is there.")
 ]
 _Out = Annotated[Path | None, typer.Option(help="Folder [rainshadow-out/plan-<model>].")]
-_Json = Annotated[bool, typer.Option("--json", help="Print summary.json.")]
 
 
 def command(
     model: _Model,
-    on: _On = "trn2-ultraserver",
+    on: Systems = "trn2-ultraserver",
     chips: _Chips = "64",
     tokens: _Tokens = "1T",
     objective: _Objective = "time",
@@ -65,14 +59,14 @@ def command(
     max_chips: _MaxChips = None,
     budget: _Budget = None,
     deadline: _Deadline = None,
-    region: _Region = None,
-    price: _Price = None,
-    site: _Site = "aws_fleet",
-    top: _Top = 5,
+    region: Region = None,
+    price: Prices = None,
+    site: SiteName = "aws_fleet",
+    top: Top = 5,
     engine: _Engine = "process",
     resume: _Resume = None,
     out: _Out = None,
-    as_json: _Json = False,
+    as_json: SummaryJson = False,
 ) -> None:
     """Search, rank, write, print."""
     from rainshadow.cluster.planner import targets

@@ -15,6 +15,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rainshadow.cli_options import (
+    ChipName,
+    CudaScript,
+    NoHost,
+    OptimizerSteps,
+    Prices,
+    ScriptArguments,
+    SiteName,
+    SummaryJson,
+)
+
 if TYPE_CHECKING:
     from rainshadow.machine import Site
     from rainshadow.porting.port import PortResult
@@ -23,22 +34,17 @@ _PS_PER_S = 1e12
 
 
 def command(
-    script: Annotated[Path, typer.Argument(help="A Python script written for CUDA.")],
-    arguments: Annotated[list[str] | None, typer.Argument(help="Its arguments, after --.")] = None,
+    script: CudaScript,
+    arguments: ScriptArguments = None,
     out: Annotated[
         Path | None, typer.Option(help="Output folder [rainshadow-out/<script>].")
     ] = None,
-    chip: Annotated[str, typer.Option(help="The chip: see `rainshadow machines`.")] = "trainium2",
-    steps: Annotated[int | None, typer.Option(help="End after so many optimizer steps.")] = None,
-    price: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="NAME=USD/h: a chip (per chip-hour) or an instance (its hour); may repeat."
-        ),
-    ] = None,
-    site: Annotated[str, typer.Option(help="Where the machines stand.")] = "aws_fleet",
-    no_host: Annotated[bool, typer.Option(help="Refuse operators without a kernel.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
+    chip: ChipName = "trainium2",
+    steps: OptimizerSteps = None,
+    price: Prices = None,
+    site: SiteName = "aws_fleet",
+    no_host: NoHost = False,
+    as_json: SummaryJson = False,
 ) -> None:
     """Run, compare, time, write, print."""
     from rainshadow.cost.price import parse_prices

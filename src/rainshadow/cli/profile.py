@@ -17,6 +17,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rainshadow.cli_options import (
+    ChipName,
+    Cores,
+    Data,
+    KernelArguments,
+    ScriptArguments,
+    Seed,
+    SummaryJson,
+)
+
 if TYPE_CHECKING:
     from rainshadow.machine import Chip
     from rainshadow.sim.timeline import Timeline
@@ -27,19 +37,12 @@ def command(
     kernel: Annotated[
         str | None, typer.Argument(help="FILE.py:function, FILE.py to run as a script, TRACE.npz.")
     ] = None,
-    arguments: Annotated[
-        list[str] | None, typer.Argument(help="The script's arguments, after --.")
-    ] = None,
-    arg: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="NAME=VALUE of the function: 128x512:bfloat16 (random), @FILE.npy, or a literal."
-        ),
-    ] = None,
-    chip: Annotated[str, typer.Option(help="The chip: see `rainshadow machines`.")] = "trainium2",
-    lnc: Annotated[int | None, typer.Option(help="Cores that the function runs on.")] = None,
-    data: Annotated[str, typer.Option(help="full, or none: shapes only, much faster.")] = "full",
-    seed: Annotated[int, typer.Option(help="Seed of the random arguments.")] = 0,
+    arguments: ScriptArguments = None,
+    arg: KernelArguments = None,
+    chip: ChipName = "trainium2",
+    lnc: Cores = None,
+    data: Data = "full",
+    seed: Seed = 0,
     what_if: Annotated[
         str | None, typer.Option(help="Time on a chip with sbuf=48MiB,hbm.bandwidth=4TB/s too.")
     ] = None,
@@ -51,7 +54,7 @@ def command(
     parquet: Annotated[
         bool, typer.Option(help="Also write Parquet: each timeline, and Neuron Explorer's tables.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
+    as_json: SummaryJson = False,
 ) -> None:
     """Run, time, write, print."""
     from rainshadow.errors import InputError

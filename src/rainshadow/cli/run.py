@@ -14,16 +14,23 @@ from typing import Annotated, Any
 
 import typer
 
+from rainshadow.cli_options import (
+    ChipName,
+    CudaScript,
+    NoHost,
+    OptimizerSteps,
+    ScriptArguments,
+)
 from rainshadow.porting.record import RunRecord
 
 
 def command(
-    script: Annotated[Path, typer.Argument(help="A Python script written for CUDA.")],
-    arguments: Annotated[list[str] | None, typer.Argument(help="Its arguments, after --.")] = None,
-    chip: Annotated[str, typer.Option(help="The chip: see `rainshadow machines`.")] = "trainium2",
+    script: CudaScript,
+    arguments: ScriptArguments = None,
+    chip: ChipName = "trainium2",
     precision: Annotated[str, typer.Option(help="bf16 (the script's autocast) or fp32.")] = "bf16",
-    steps: Annotated[int | None, typer.Option(help="End after so many optimizer steps.")] = None,
-    no_host: Annotated[bool, typer.Option(help="Refuse operators without a kernel.")] = False,
+    steps: OptimizerSteps = None,
+    no_host: NoHost = False,
     keep: Annotated[Path | None, typer.Option(help="Folder for the run's record.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rainshadow.cli_options import Prices, Region, SiteName, SummaryJson, Systems, Top
+
 if TYPE_CHECKING:
     from rainshadow.cluster.serving.plan import Job
 
 _Model = Annotated[str, typer.Argument(help="A model.")]
-_On = Annotated[str, typer.Option(help="Systems or chips, with commas.")]
 _Isl = Annotated[int, typer.Option(help="Tokens of a prompt.")]
 _Osl = Annotated[int, typer.Option(help="Tokens of an answer.")]
 _Ttft = Annotated[str | None, typer.Option(help="Time to first token at most: 2s, 500ms.")]
@@ -34,19 +35,12 @@ _Tokens = Annotated[int, typer.Option(help="Tokens it proposes.")]
 _Acceptance = Annotated[float, typer.Option(help="Chance that one of them is taken, 0 to 1.")]
 _Objective = Annotated[str, typer.Option(help="cost, energy or throughput (a chip).")]
 _Demand = Annotated[float | None, typer.Option(help="Requests a second to carry.")]
-_Region = Annotated[str | None, typer.Option(help="Only prices of this region.")]
-_Price = Annotated[
-    list[str] | None, typer.Option(help="NAME=USD/h, a chip or an instance; may repeat.")
-]
-_Site = Annotated[str, typer.Option(help="Where the machines stand.")]
-_Top = Annotated[int, typer.Option(help="Plans to list.")]
 _Out = Annotated[Path | None, typer.Option(help="Folder [rainshadow-out/serve-<model>].")]
-_Json = Annotated[bool, typer.Option("--json", help="Print summary.json.")]
 
 
 def command(
     model: _Model,
-    on: _On = "trn2.48xlarge",
+    on: Systems = "trn2.48xlarge",
     isl: _Isl = 2048,
     osl: _Osl = 256,
     ttft: _Ttft = None,
@@ -59,12 +53,12 @@ def command(
     acceptance: _Acceptance = 0.7,
     objective: _Objective = "cost",
     requests_per_s: _Demand = None,
-    region: _Region = None,
-    price: _Price = None,
-    site: _Site = "aws_fleet",
-    top: _Top = 5,
+    region: Region = None,
+    price: Prices = None,
+    site: SiteName = "aws_fleet",
+    top: Top = 5,
     out: _Out = None,
-    as_json: _Json = False,
+    as_json: SummaryJson = False,
 ) -> None:
     """Search, rank, write, print."""
     from rainshadow.cluster.planner.targets import chosen, system_names

@@ -1,0 +1,35 @@
+"""The arguments and options that several commands share: one meaning and one help text for each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+CudaScript = Annotated[Path, typer.Argument(help="A Python script written for CUDA.")]
+ScriptArguments = Annotated[
+    list[str] | None, typer.Argument(help="The script's arguments, after --.")
+]
+KernelArguments = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=VALUE of the function: 128x512:bfloat16 (random), @FILE.npy, or a literal."
+    ),
+]
+ChipName = Annotated[str, typer.Option(help="The chip: see `rainshadow machines`.")]
+Cores = Annotated[int | None, typer.Option(help="Cores that the function runs on.")]
+Data = Annotated[str, typer.Option(help="full, or none: shapes only, much faster.")]
+Seed = Annotated[int, typer.Option(help="Seed of the random arguments.")]
+OptimizerSteps = Annotated[int | None, typer.Option(help="End after so many optimizer steps.")]
+NoHost = Annotated[bool, typer.Option("--no-host", help="Refuse operators without a kernel.")]
+Systems = Annotated[str, typer.Option(help="Systems or chips, with commas.")]
+Region = Annotated[str | None, typer.Option(help="Only prices of this region.")]
+Prices = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=USD/h: a chip (per chip-hour) or an instance (its hour); may repeat."),
+]
+SiteName = Annotated[str, typer.Option(help="Where the machines stand.")]
+Top = Annotated[int, typer.Option(help="Plans to list.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SummaryJson = Annotated[bool, typer.Option("--json", help="Print summary.json.")]
