@@ -19,6 +19,8 @@ from rainshadow.sim.options import SimOptions
 from rainshadow.sim.recorder import Recorder, activate
 from rainshadow.sim.timing import time_trace
 
+#: A warning is a wrong answer that NumPy has noticed.
+pytestmark = pytest.mark.filterwarnings("error")
 SEEDS = st.integers(0, 2**40)
 #: A program is cheap: 175 of each kind by default, 35,000 with HYPOTHESIS_PROFILE=nightly.
 many = settings(max_examples=7 * settings.default.max_examples)

@@ -28,7 +28,7 @@ class AffineSelect(Instruction):
     """dst, on_true_tile: [P, N] in SBUF; predicate: cmp_op(affine value of the position, 0)."""
 
     opcode = "affine_select"
-    READS = ("on_true_tile",)
+    READS = ("on_true_tile", "on_false_value")
     PARAMS = ("pattern", "channel_multiplier", "cmp_op")
     EXAMPLE = (
         "nisa.affine_select(dst=masked, pattern=[[-1, 128]], channel_multiplier=1, "

@@ -201,7 +201,7 @@ def iota(
     name: str | None = None,
 ) -> NkiInstruction:
     """dst[p, i] = offset + p * channel_multiplier + pattern(i)."""
-    return issue(Iota(dst, _pattern(pattern), offset, channel_multiplier))
+    return issue(Iota(dst, _pattern(pattern), whole(offset), whole(channel_multiplier)))
 
 
 def _pattern(pattern: Any) -> tuple[tuple[int, int], ...]:
@@ -221,8 +221,8 @@ def affine_select(
     """dst = on_true_tile where cmp_op(offset + p * channel_multiplier + pattern, 0)."""
     return issue(
         AffineSelect(
-            dst, _pattern(pattern), channel_multiplier, on_true_tile, on_false_value,
-            alu_operator(cmp_op), offset,
+            dst, _pattern(pattern), whole(channel_multiplier), on_true_tile, on_false_value,
+            alu_operator(cmp_op), whole(offset),
         )
     )  # fmt: skip
 
