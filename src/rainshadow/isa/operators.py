@@ -90,6 +90,10 @@ def _rsqrt(x: Any, b: Any = None, out: Array | None = None) -> Array:
     return np.divide(np.float32(1), np.sqrt(x), out=out)
 
 
+def _abs(a: Any, b: Any = None, out: Array | None = None) -> Array:
+    return np.abs(_first(a, b) if out is None else a, out=out)
+
+
 def _power(a: Any, b: Any, out: Array | None = None) -> Array:
     return np.power(a, b, out=out)
 
@@ -118,7 +122,7 @@ ALU_OPERATORS: dict[str, AluOperator] = {
         _alu("abs_min", "arithmetic", _abs_min),
         _alu("power", "arithmetic", _power),
         _alu("rsqrt", "arithmetic", _rsqrt),
-        _alu("abs", "arithmetic", lambda a, b=None, out=None: np.abs(a, out=out)),
+        _alu("abs", "arithmetic", _abs),
         _alu("average", "arithmetic", _average),
         _alu("mod", "arithmetic", np.mod),
         _alu("fmod", "arithmetic", np.fmod),
