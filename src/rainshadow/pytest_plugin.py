@@ -33,10 +33,8 @@ class Launches:
 
     @property
     def timelines(self) -> list[Timeline]:
-        """The traces, timed."""
-        from rainshadow.sim.timing import time_trace
-
-        return [time_trace(trace, self.chip) for trace in self.traces]
+        """The traces, timed; the cores of a launch together."""
+        return [timeline for run in self.runs for timeline in self._timed(run)]
 
     @property
     def trace(self) -> Trace:
@@ -48,13 +46,18 @@ class Launches:
 
     @property
     def timeline(self) -> Timeline:
-        """The last launch, timed.
+        """The last launch, timed: its first core.
 
         Errors: `InputError` where there was none.
         """
-        from rainshadow.sim.timing import time_trace
+        return self._timed(self._last())[0]
 
-        return time_trace(self._last().trace, self.chip)
+    def _timed(self, run: Run) -> tuple[Timeline, ...]:
+        from rainshadow.sim.launch_timing import time_launch
+        from rainshadow.sim.timing import TimingOptions
+
+        traces = (run.trace, *run.other_traces)
+        return time_launch(traces, self.chip, TimingOptions(lnc=run.lnc))
 
     def _last(self) -> Run:
         from rainshadow.errors import InputError

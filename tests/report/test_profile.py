@@ -60,7 +60,7 @@ def test_transposes_count_for_the_hardware_not_for_the_model():
 
 
 def test_advice_names_what_a_change_can_save(matmul):
-    found = advise(matmul, CHIP)
+    found = advise([matmul], 0, CHIP)
     assert found[0]["saved_fraction"] == max(row["saved_fraction"] for row in found)
     assert any("latency of DMAs" in row["without"] for row in found)
     for row in found:

@@ -14,7 +14,9 @@ CHIP = load_chip("trainium2")
 
 
 def test_the_page_is_one_file_with_both_memories(matmul):
-    summary = {"launches": [{**summarize_profile(matmul, CHIP), "advice": advise(matmul, CHIP)}]}
+    summary = {
+        "launches": [{**summarize_profile(matmul, CHIP), "advice": advise([matmul], 0, CHIP)}]
+    }
     page = profile_page(summary, [matmul])
     assert "SBUF over time" in page and "PSUM over time" in page
     assert "nisa.nc_matmul(dst=total" in page and "What a change can save" in page

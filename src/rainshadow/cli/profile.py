@@ -28,6 +28,8 @@ from rainshadow.cli_options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rainshadow.machine import Chip
     from rainshadow.sim.timeline import Timeline
     from rainshadow.sim.trace import Trace
@@ -75,20 +77,22 @@ def command(
     path, name = split_target(kernel)
     folder = out or Path("rainshadow-out") / (f"{path.stem}-{name}" if name else path.stem)
     with staged(folder) as scratch:
-        traces = _traces(kernel, arg or [], arguments or [], machine, data, seed, lnc)
-        timed = [_timed(trace, machine, count) for trace, count in traces]
-        cores = [count for _, count in traces]
-        launches = [
-            _summary(timeline, machine, changed, count, advice=advice)
-            for timeline, count in zip(timed, cores, strict=True)
-        ]
-        summary = {"launches": launches}
+        launches = _launched(kernel, arg or [], arguments or [], machine, data, seed, lnc)
+        timed = [_timed(traces, machine, cores) for traces, cores in launches]
+        summary = {
+            "launches": [
+                each
+                for timelines, (_, cores) in zip(timed, launches, strict=True)
+                for each in _summaries(timelines, machine, changed, cores, advice=advice)
+            ]
+        }
+        cores = [count for traces, count in launches for _ in traces]
         _write(scratch, timed, cores, summary, machine, parquet=parquet)
     print(json.dumps(summary, indent=2) if as_json else _text(summary))
     print(f"rainshadow: written to {folder}/", file=sys.stderr)
 
 
-def _traces(
+def _launched(
     kernel: str,
     arg: list[str],
     arguments: list[str],
@@ -96,39 +100,44 @@ def _traces(
     data: str,
     seed: int,
     lnc: int | None,
-) -> list[tuple[Trace, int]]:
-    """Traces, one a core of a launch, and how many cores a rank has."""
+) -> list[tuple[list[Trace], int]]:
+    """Of every launch the traces, one a core, and how many cores a rank has."""
     from rainshadow.nki.program import launch
     from rainshadow.sim.trace import Trace
 
     if kernel.endswith(".npz"):
-        return [(Trace.load(Path(kernel)), lnc or 1)]
+        return [([Trace.load(Path(kernel))], lnc or 1)]
     runs = launch(kernel, arg, arguments, machine, data=data, seed=seed, lnc=lnc)
-    return [(trace, run.lnc) for run in runs for trace in (run.trace, *run.other_traces)]
+    return [([run.trace, *run.other_traces], run.lnc) for run in runs]
 
 
-def _timed(trace: Trace, machine: Chip, cores: int) -> Timeline:
-    from rainshadow.sim.timing import TimingOptions, time_trace
+def _timed(traces: Sequence[Trace], machine: Chip, cores: int) -> tuple[Timeline, ...]:
+    from rainshadow.sim.launch_timing import time_launch
+    from rainshadow.sim.timing import TimingOptions
 
-    return time_trace(trace, machine, TimingOptions(lnc=cores))
+    return time_launch(traces, machine, TimingOptions(lnc=cores))
 
 
-def _summary(
-    timeline: Timeline, machine: Chip, changed: Chip | None, cores: int, *, advice: bool
-) -> dict[str, Any]:
+def _summaries(
+    timelines: Sequence[Timeline], machine: Chip, changed: Chip | None, cores: int, *, advice: bool
+) -> list[dict[str, Any]]:
+    """One for each core of a launch."""
     from rainshadow.report.advice import advise
     from rainshadow.report.compare import compare_profiles
     from rainshadow.report.profile import summarize_profile
     from rainshadow.sim.place_again import place_again
     from rainshadow.sim.timing import TimingOptions
 
-    summary = summarize_profile(timeline, machine)
-    summary["advice"] = advise(timeline, machine, TimingOptions(lnc=cores)) if advice else []
+    options = TimingOptions(lnc=cores)
+    summaries = [summarize_profile(timeline, machine) for timeline in timelines]
+    for core, summary in enumerate(summaries):
+        summary["advice"] = advise(timelines, core, machine, options) if advice else []
     if changed is not None:
-        again = _timed(place_again(timeline.trace, changed), changed, cores)
-        other = summarize_profile(again, changed)
-        summary["what_if"] = {"profile": other, **compare_profiles(summary, other)}
-    return summary
+        traces = [place_again(timeline.trace, changed) for timeline in timelines]
+        for summary, again in zip(summaries, _timed(traces, changed, cores), strict=True):
+            other = summarize_profile(again, changed)
+            summary["what_if"] = {"profile": other, **compare_profiles(summary, other)}
+    return summaries
 
 
 def _text(summary: dict[str, Any]) -> str:
@@ -168,7 +177,7 @@ def _launches(path: Path, machine: Chip) -> list[dict[str, Any]]:
     from rainshadow.sim.trace import Trace
 
     if path.suffix == ".npz":
-        return [summarize_profile(_timed(Trace.load(path), machine, 1), machine)]
+        return [summarize_profile(_timed([Trace.load(path)], machine, 1)[0], machine)]
     try:
         launches = json.loads((path / "summary.json").read_text("utf-8"))["launches"]
         complete = all("ideal" in launch for launch in launches)
@@ -183,7 +192,7 @@ def _launches(path: Path, machine: Chip) -> list[dict[str, Any]]:
 
 def _write(
     folder: Path,
-    timelines: list[Timeline],
+    launches: list[tuple[Timeline, ...]],
     cores: list[int],
     summary: dict[str, Any],
     machine: Chip,
@@ -195,6 +204,7 @@ def _write(
     from rainshadow.report.profile_page import profile_page
     from rainshadow.report.tables import write_parquet
 
+    timelines = [timeline for launch in launches for timeline in launch]
     (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     (folder / "report.html").write_text(profile_page(summary, timelines), encoding="utf-8")
     drawn = [TimelineLaunch(t.trace.kernel, "kernel", t) for t in timelines]

@@ -6,7 +6,7 @@ change of the kernel can save there; the figures do not add up.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,9 +14,10 @@ from rainshadow.errors import RainshadowError
 from rainshadow.isa.instruction import OperandKind, Signature
 from rainshadow.machine import Chip
 from rainshadow.machine.what_if import what_if
+from rainshadow.sim.launch_timing import time_launch
 from rainshadow.sim.place_again import place_apart
 from rainshadow.sim.timeline import Timeline
-from rainshadow.sim.timing import TimingOptions, time_trace
+from rainshadow.sim.timing import TimingOptions
 from rainshadow.sim.trace import Trace
 
 _PS_PER_S = 1e12
@@ -36,13 +37,18 @@ class _Experiment:
 
 
 def advise(
-    timeline: Timeline, chip: Chip, options: TimingOptions | None = None
+    launch: Sequence[Timeline], core: int, chip: Chip, options: TimingOptions | None = None
 ) -> list[dict[str, Any]]:
-    """Experiments that save something, the most first: what, how, saved_s, saved_fraction."""
-    found = []
+    """Experiments that save something, the most first: what, how, saved_s, saved_fraction.
+
+    launch: its cores, on all of which the cost is taken away; `core` is the one that is judged.
+    """
+    timeline, found = launch[core], []
     for experiment in _EXPERIMENTS:
         try:
-            changed = time_trace(*experiment.change(timeline.trace, chip), options)
+            changes = [experiment.change(each.trace, chip) for each in launch]
+            traces, machine = [trace for trace, _ in changes], changes[core][1]
+            changed = time_launch(traces, machine, options)[core]
         except RainshadowError:
             continue  # a cost that this chip does not have
         saved = timeline.duration_ps - changed.duration_ps

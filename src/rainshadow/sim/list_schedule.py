@@ -27,11 +27,13 @@ from rainshadow.sim.scoreboard import (
     ENGINES,
     ISSUE_CAUSE,
     LATENCY,
+    OTHER_CORE_CAUSE,
     QUEUE,
     QUEUES,
     SEMAPHORE,
     TILE_FREE,
     TRIGGER,
+    await_others,
     run,
     run_dma,
 )
@@ -297,8 +299,16 @@ def _take(
     return row
 
 
+def _table_load(table: int, table_now: Any, load: int) -> int:
+    """Time to load the table that a row of ScalarE needs, 0 for none."""
+    if table in (0, table_now[0]):
+        return 0
+    table_now[0] = table
+    return load
+
+
 def _list_schedule(
-    signature: Any, kinds: Any, delays: Any, tables: Any, table_load: int, again: Any,
+    signature: Any, kinds: Any, delays: Any, tables: Any, table_load: int, again: Any, visible: Any,
     edge_end: Any, edge_row: Any, edge_kind: Any, waiting: Any, ready: Any, why: Any,
     heap_begin: Any, keys: Any, queued: Any, best_keys: Any, best: Any, sizes: Any,
     idle: Any, state: Any, table_now: Any,
@@ -328,14 +338,16 @@ def _list_schedule(
             if at - delays[TRIGGER] > ready[row]:
                 reason = DMA_BUSY_CAUSE
         else:
-            table = tables[signature[row]]
-            if table != 0 and table != table_now[0]:
-                loaded[row] = table_load
-                table_now[0] = table
+            loaded[row] = _table_load(tables[signature[row]], table_now, table_load)
             at, busy_until, waited, preloaded[row] = run(idle, state, kind, ready[row], loaded[row])
             done = busy_until + kind[LATENCY]
             if at > ready[row]:
                 reason = ISSUE_CAUSE
+        result_from = me + 1
+        late = await_others(idle, state, kind, visible, row, done)
+        if late > 0:
+            waited, done = waited + late, done + late
+            reason = result_from = OTHER_CORE_CAUSE
         start[row] = at
         end[row] = done
         if waited > 0:
@@ -350,7 +362,7 @@ def _list_schedule(
             )
             if time > ready[other]:
                 ready[other] = time
-                why[other] = me + 1 if edge_kind[edge] == _RAW else BUFFER_CAUSE
+                why[other] = result_from if edge_kind[edge] == _RAW else BUFFER_CAUSE
             waiting[other] -= 1
             if waiting[other] == 0:
                 _enter(other, target, again[other], ready[other], heap_begin, keys, queued, sizes)
@@ -374,7 +386,7 @@ def _enter(
 @cache
 def _compiled() -> dict[str, Callable[..., Any]]:
     steps = (
-        _hash_rows, _edges, _push, _pop, _visible, _next_unit, _take, _enter,
+        _hash_rows, _edges, _push, _pop, _visible, _next_unit, _take, _enter, _table_load,
         _list_schedule,
     )  # fmt: skip
     return scoreboard.compiled(steps, {**globals(), **scoreboard.compiled_steps()})
@@ -388,6 +400,7 @@ def list_schedule(
     tables: Column,
     table_load_ps: int,
     candidate: Column,
+    visible: Column,
     dma_engines: int,
     *,
     compiled: bool,
@@ -396,7 +409,7 @@ def list_schedule(
 
     columns: signature, access, access_end of the Trace.  overlaps: of its ranges.  kinds, delays:
     as the scoreboard's.  tables: ScalarE's table of each signature, 0 for none.  candidate: see
-    `repeatable`.
+    `repeatable`.  visible: as the scoreboard's.
     """
     signature, access, access_end = columns
     rows = len(signature)
@@ -413,8 +426,8 @@ def list_schedule(
     waiting = np.bincount(edge_row, minlength=rows)
     results = [numbers(rows) for _ in range(6)]
     arrays: list[Any] = [
-        signature, kinds, delays, tables, table_load_ps, again, edge_end, edge_row, edge_kind,
-        waiting, numbers(rows), numbers(rows), heap_begin, numbers(rows), numbers(rows),
+        signature, kinds, delays, tables, table_load_ps, again, visible, edge_end, edge_row,
+        edge_kind, waiting, numbers(rows), numbers(rows), heap_begin, numbers(rows), numbers(rows),
         numbers(rows), numbers(rows), numbers(2 * _NUM_UNITS),
         numbers(3 * scoreboard.num_resources(dma_engines)), numbers(scoreboard.STATE_SIZE),
         numbers(1), *results,

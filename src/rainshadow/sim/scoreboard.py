@@ -45,6 +45,10 @@ TILE_FREE = _QUEUE_FREE + len(QUEUES)
 _CELL_FREE = TILE_FREE + 1
 STATE_SIZE = _CELL_FREE + NUM_CELLS
 
+#: Who wrote what a row waits for at a barrier or for a message: numbered after the engines, as
+#: `CAUSES` does.
+OTHER_CORE = len(ENGINES)
+OTHER_CORE_CAUSE = CAUSES.index("the other core")
 BUFFER_CAUSE = CAUSES.index("buffer still in use")
 DMA_BUSY_CAUSE = CAUSES.index("dma engines busy")
 ISSUE_CAUSE = CAUSES.index("dma being issued")
@@ -182,14 +186,26 @@ def run(idle: Any, state: Any, kind: Any, ready: int, table: int) -> tuple[int, 
     return at, until, at - free, preload
 
 
+def await_others(idle: Any, state: Any, kind: Any, visible: Any, row: int, done: int) -> int:
+    """How long a row that is done waits for other cores; its engine waits, a DMA queue goes on."""
+    if len(visible) == 0 or visible[row] <= done:
+        return 0
+    unit, until = kind[ENGINE], visible[row]
+    if kind[QUEUE] < 0:
+        state[unit] = max(state[unit], until)
+        idle[3 * unit] = max(idle[3 * unit], until)
+    return int(until - done)
+
+
 def schedule(
     signature: Any, access: Any, access_end: Any, overlap_end: Any, overlap: Any, kinds: Any,
-    delays: Any, table: Any, idle: Any, state: Any,
+    delays: Any, table: Any, visible: Any, idle: Any, state: Any,
     written: Any, writer: Any, read_until: Any, reader: Any,
     start: Any, end: Any, wait: Any, cause: Any, preloaded: Any,
 ) -> None:  # fmt: skip
     """The scoreboard.
 
+    visible: per row, when other cores let its result be seen (`sim.launch_timing`); or empty.
     Per range: written (when its last write is visible), writer, read_until, reader.
     Filled per row: start, end, wait, cause, preloaded (of the preload, what delayed the row).
     """
@@ -214,6 +230,12 @@ def schedule(
             if at > ready and waited > 0:
                 # Its engine was free and its data there: GpSimdE was writing descriptors.
                 why = ISSUE_CAUSE
+        late = await_others(idle, state, kind, visible, row, done)
+        if late > 0:
+            waited += late
+            done += late
+            why = OTHER_CORE_CAUSE
+            me = OTHER_CORE
         start[row] = at
         end[row] = done
         if waited > 0:
@@ -243,5 +265,6 @@ def compiled(
 
 @cache
 def compiled_steps() -> dict[str, Callable[..., Any]]:
-    """`schedule`, `run` and `run_dma` as machine code."""
-    return compiled((_book, _ready_at, _mark, _transfer, run_dma, run, schedule), globals())
+    """`schedule`, `run`, `run_dma` and `await_others` as machine code."""
+    steps = (_book, _ready_at, _mark, _transfer, run_dma, run, await_others, schedule)
+    return compiled(steps, globals())

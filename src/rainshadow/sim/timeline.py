@@ -21,6 +21,7 @@ CAUSES = (
     "data from dma",
     "data from vector",
     "data from sync",
+    "the other core",
     "buffer still in use",
     "dma engines busy",
     "dma being issued",
@@ -33,8 +34,9 @@ class Timeline:
 
     start_ps, end_ps: int64[n] picoseconds from the kernel's first instruction; end is when the
     result can be read.  busy_ps: int64[n], how long the row kept its engine.
-    wait_ps: int64[n], time between the engine being free and the start; cause: uint8[n], index
-    into `causes`.  track: uint8[n], index into `tracks`.
+    wait_ps: int64[n], time between the engine being free and the start, and at a barrier or a
+    message until the other core has come; cause: uint8[n], index into `causes`.  track: uint8[n],
+    index into `tracks`.
     launch_ps: fixed cost of starting and ending a kernel, not part of duration_ps.
     """
 

@@ -60,80 +60,87 @@ class TimingOptions:
 
 
 def time_trace(trace: Trace, chip: Chip, options: TimingOptions | None = None) -> Timeline:
-    """When every row runs on `chip`.
+    """When every row runs on `chip`; of one core of several as if the others never kept it waiting
+    (`sim.launch_timing` times them together).
 
     Errors: `NotModelled` for an instruction without a cost rule on this chip.
     """
-    options = options or TimingOptions()
-    core = chip.core
-    assert core is not None, "a Trace is recorded on a chip with NeuronCores"
-    costs = _Costs.of(trace.signatures, chip)
-    overlapping = overlaps(trace.ranges, _written(trace), options)
-    timed = _list_order if options.schedule == "compiler" else _program_order
-    start, end, wait, cause, busy = timed(trace, core, costs, overlapping, options)
-    return Timeline(
-        trace=trace,
-        chip_name=chip.name,
-        start_ps=start,
-        end_ps=end,
-        busy_ps=busy,
-        wait_ps=wait,
-        cause=cause.astype(np.uint8),
-        track=costs.track[trace.signature],
-        tracks=ENGINES + QUEUES,
-        launch_ps=_launch_ps(chip, options.lnc),
-        left_out=LEFT_OUT + ((_ORDER,) if options.schedule == "program" else ()),
-    )
+    return Timer(trace, chip, options).time()
 
 
-def _program_order(
-    trace: Trace,
-    core: NeuronCore,
-    costs: _Costs,
-    overlapping: tuple[Column, Column],
-    options: TimingOptions,
-) -> tuple[Column, ...]:
-    """start, end, wait, cause, busy of each row, every engine in the program's order."""
-    table_ps = _table_loads(trace, costs, core)
-    plain = not _use_numba(options)
-    run: Callable[..., None] = (
-        scoreboard.schedule if plain else scoreboard.compiled_steps()["schedule"]
-    )
-    columns: Any = (
-        trace.signature, trace.access, trace.access_end, *overlapping,
-        costs.kinds, _delays(core), table_ps,
-    )  # fmt: skip
-    if plain:
-        columns = tuple(column.tolist() for column in columns)
-    idle = _zeros(3 * scoreboard.num_resources(int(core.dma.engines.value)), plain)
-    ranges = [_zeros(len(trace.ranges), plain) for _ in range(4)]
-    result = [_zeros(trace.num_rows, plain) for _ in range(5)]
-    run(*columns, idle, _zeros(scoreboard.STATE_SIZE, plain), *ranges, *result)
-    start, end, wait, cause, preloaded = (np.asarray(column, dtype=np.int64) for column in result)
-    return start, end, wait, cause, costs.busy_ps[trace.signature] + table_ps + preloaded
+class Timer:
+    """A Trace made ready to be timed on `chip`, once or again.
 
+    Errors: `NotModelled` for an instruction without a cost rule on this chip.
+    """
 
-def _list_order(
-    trace: Trace,
-    core: NeuronCore,
-    costs: _Costs,
-    overlapping: tuple[Column, Column],
-    options: TimingOptions,
-) -> tuple[Column, ...]:
-    """The same, in the order of `sim.list_schedule`; a repeated row is never busy."""
-    start, end, wait, cause, preloaded, loaded, again = list_schedule(
-        (trace.signature, trace.access, trace.access_end),
-        overlapping,
-        costs.kinds,
-        _delays(core),
-        costs.table,
-        round(core.scalar.activation_table_load.value * _PS_PER_S),
-        repeatable(trace),
-        int(core.dma.engines.value),
-        compiled=_use_numba(options),
-    )
-    busy = costs.busy_ps[trace.signature] + preloaded + loaded
-    return start, end, wait, cause, np.where(again < 0, busy, 0)
+    def __init__(self, trace: Trace, chip: Chip, options: TimingOptions | None = None) -> None:
+        assert chip.core is not None, "a Trace is recorded on a chip with NeuronCores"
+        self._trace, self._chip, self._core = trace, chip, chip.core
+        self._options = options or TimingOptions()
+        self._costs = _Costs.of(trace.signatures, chip)
+        self._overlapping = overlaps(trace.ranges, _written(trace), self._options)
+
+    def time(self, visible: Column | None = None) -> Timeline:
+        """visible: int64[n] ps, when other cores let each row's result be seen; 0 for none."""
+        visible = np.zeros(0, dtype=np.int64) if visible is None else visible
+        listed = self._options.schedule == "compiler"
+        timed = self._list_order if listed else self._program_order
+        start, end, wait, cause, busy = timed(visible)
+        return Timeline(
+            trace=self._trace,
+            chip_name=self._chip.name,
+            start_ps=start,
+            end_ps=end,
+            busy_ps=busy,
+            wait_ps=wait,
+            cause=cause.astype(np.uint8),
+            track=self._costs.track[self._trace.signature],
+            tracks=ENGINES + QUEUES,
+            launch_ps=_launch_ps(self._chip, self._options.lnc),
+            left_out=LEFT_OUT if listed else (*LEFT_OUT, _ORDER),
+        )
+
+    def _program_order(self, visible: Column) -> tuple[Column, ...]:
+        """start, end, wait, cause, busy of each row, every engine in the program's order."""
+        trace, costs, core = self._trace, self._costs, self._core
+        table_ps = _table_loads(trace, costs, core)
+        plain = not _use_numba(self._options)
+        run: Callable[..., None] = (
+            scoreboard.schedule if plain else scoreboard.compiled_steps()["schedule"]
+        )
+        columns: Any = (
+            trace.signature, trace.access, trace.access_end, *self._overlapping,
+            costs.kinds, _delays(core), table_ps, visible,
+        )  # fmt: skip
+        if plain:
+            columns = tuple(column.tolist() for column in columns)
+        idle = _zeros(3 * scoreboard.num_resources(int(core.dma.engines.value)), plain)
+        ranges = [_zeros(len(trace.ranges), plain) for _ in range(4)]
+        result = [_zeros(trace.num_rows, plain) for _ in range(5)]
+        run(*columns, idle, _zeros(scoreboard.STATE_SIZE, plain), *ranges, *result)
+        start, end, wait, cause, preloaded = (
+            np.asarray(column, dtype=np.int64) for column in result
+        )
+        return start, end, wait, cause, costs.busy_ps[trace.signature] + table_ps + preloaded
+
+    def _list_order(self, visible: Column) -> tuple[Column, ...]:
+        """The same, in the order of `sim.list_schedule`; a repeated row is never busy."""
+        trace, costs, core = self._trace, self._costs, self._core
+        start, end, wait, cause, preloaded, loaded, again = list_schedule(
+            (trace.signature, trace.access, trace.access_end),
+            self._overlapping,
+            costs.kinds,
+            _delays(core),
+            costs.table,
+            round(core.scalar.activation_table_load.value * _PS_PER_S),
+            repeatable(trace),
+            visible,
+            int(core.dma.engines.value),
+            compiled=_use_numba(self._options),
+        )
+        busy = costs.busy_ps[trace.signature] + preloaded + loaded
+        return start, end, wait, cause, np.where(again < 0, busy, 0)
 
 
 def _zeros(count: int, plain: bool) -> Any:

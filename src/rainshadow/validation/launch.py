@@ -13,8 +13,9 @@ from typing import Any
 from rainshadow.errors import InputError, NotModelled
 from rainshadow.machine import Chip, load_neuron_chip
 from rainshadow.nki.kernel import Kernel, record
+from rainshadow.sim.launch_timing import time_launch
 from rainshadow.sim.options import SimOptions
-from rainshadow.sim.timing import TimingOptions, time_trace
+from rainshadow.sim.timing import TimingOptions
 from rainshadow.sim.trace import Trace
 from rainshadow.validation.measured import Measured
 
@@ -52,7 +53,7 @@ class KernelLaunch:
                 for rank, trace in enumerate(cores):
                     trace.save(self._file(traces, rank))
         options = TimingOptions(lnc=self.lnc, schedule="compiler")  # what is published was compiled
-        return Measured(machine, tuple(time_trace(trace, machine, options) for trace in cores))
+        return Measured(machine, time_launch(cores, machine, options))
 
     def _record(self, machine: Chip) -> tuple[Trace, ...]:
         kernel = self.kernel()

@@ -2,8 +2,7 @@
 
 Source of rules: AWS Neuron docs 2.32 nki.isa.core_barrier, which names shared HBM; AWS's
 nki-library also synchronises on a tile of SBUF (core/moe/moe_cte/bwmm_shard_on_I.py). No time is
-published: the model takes a semaphore to the other core and one back; waiting for the other core
-is not timed.
+published: the model takes a semaphore to the other core and one back, from when the last one comes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Exchanges tiles between the two cores of a logical core, SBUF to SBUF.
 
 Source of rules: AWS Neuron docs 2.32 nki.isa.sendrecv. No time is published: the model takes a DMA
-of the tile; waiting for the other core is not timed.
+of the tile, which is there when both cores' DMAs are done.
 """
 
 from __future__ import annotations

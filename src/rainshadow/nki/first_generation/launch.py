@@ -17,8 +17,9 @@ from rainshadow.nki.first_generation import state
 from rainshadow.nki.first_generation.grid import Grid
 from rainshadow.nki.first_generation.memory import Touch
 from rainshadow.nki.first_generation.tensor import Tensor
+from rainshadow.sim.launch_timing import time_launch
 from rainshadow.sim.recorder import active_recorder, inside_kernel
-from rainshadow.sim.timing import time_trace
+from rainshadow.sim.timing import TimingOptions
 
 #: What `mode=` of jit may be; all of them simulate.
 MODES = ("auto", "baremetal", "benchmark", "jax", "simulation", "torchxla", "trace")
@@ -171,7 +172,8 @@ class BenchmarkedKernel(Kernel):
         run = self.run(args, kwargs)
         chip = launches.target_chip(self.options.get("platform_target"))
         traces = (run.trace, *run.other_traces)
-        longest = max(time_trace(trace, chip).duration_ps for trace in traces)
+        timelines = time_launch(traces, chip, TimingOptions(lnc=run.lnc))
+        longest = max(timeline.duration_ps for timeline in timelines)
         self.benchmark_result.nc_latency.latency_us = longest * _US_PER_PS
         return run.outputs
 
