@@ -98,7 +98,7 @@ class Collective(Instruction):
                 raise NkiValidationError(
                     f"{self.opcode}: src is {src.dtype}, dst {dst.dtype}", allowed="one dtype"
                 )
-        self.check_priority(chip)
+        rules.require_priority(self.opcode, self.priority, chip)
 
     def check_count(self, most: int | None) -> None:
         if len(self.srcs) != len(self.dsts) or not self.srcs:
@@ -109,15 +109,6 @@ class Collective(Instruction):
         if most is not None and len(self.srcs) > most:
             raise NkiValidationError(
                 f"{self.opcode}: {len(self.srcs)} tensors", allowed=f"{most} at a time"
-            )
-
-    def check_priority(self, chip: Chip) -> None:
-        if self.priority is None:
-            return
-        rules.require_generation(f"{self.opcode} with priority", chip, "gen4")
-        if self.priority not in range(4):
-            raise NkiValidationError(
-                f"{self.opcode}: priority {self.priority}", allowed="0, the highest, to 3"
             )
 
     def check_channels(
@@ -149,7 +140,7 @@ class Collective(Instruction):
                         f"{first.dtype} in {first.space.value}",
                         allowed="one dtype, and all in HBM or all in SBUF",
                     )
-        self.check_priority(chip)
+        rules.require_priority(self.opcode, self.priority, chip)
 
     def check_metadata(self, metadata: AccessPattern, rows: int) -> None:
         """uint32 (rows, ranks) in HBM, or (1, rows, ranks) in SBUF."""

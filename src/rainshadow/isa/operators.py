@@ -26,12 +26,13 @@ class AluOperator:
     """A two-operand operator of VectorE, GpSimdE and (partly) ScalarE.
 
     kind: "arithmetic" and "compare" compute in float32, "bitvec" on integer bit patterns without
-    casts. function(a, b, out=None).
+    casts. function(a, b, out=None).  unary: it looks at `a` alone, the tensor.
     """
 
     name: str
     kind: str
     function: Callable[..., Array]
+    unary: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,14 +85,31 @@ def _first(a: Any, b: Any, out: Array | None = None) -> Array:
     return out
 
 
-def _rsqrt(x: Any, b: Any = None, out: Array | None = None) -> Array:
+def _unary(name: str, kind: str, function: Callable[[Any], Any]) -> AluOperator:
+    def apply(a: Any, b: Any = None, out: Array | None = None) -> Array:
+        # Reversed, a is the number beside the tensor b.
+        result = function(a if b is None else _first(a, b))
+        if out is None:
+            return result  # type: ignore[no-any-return]
+        out[...] = result
+        return out
+
+    return AluOperator(name, kind, apply, unary=True)
+
+
+def _shift_right(a: Any, b: Any, out: Array | None = None) -> Array:
+    # Bits, not numbers: zeros come in from the left, whatever the sign (the only right shift).
+    kind = np.result_type(a, b)
+    bits = np.dtype(f"u{kind.itemsize}")
+    result = np.right_shift(_as(a, kind).view(bits), _as(b, kind).view(bits)).view(kind)
     if out is None:
-        x = _first(x, b)  # reversed, x is the number beside the tensor b
-    return np.divide(np.float32(1), np.sqrt(x), out=out)
+        return result
+    out[...] = result
+    return out
 
 
-def _abs(a: Any, b: Any = None, out: Array | None = None) -> Array:
-    return np.abs(_first(a, b) if out is None else a, out=out)
+def _as(value: Any, dtype: Any) -> Array:
+    return np.asarray(value).astype(dtype)
 
 
 def _power(a: Any, b: Any, out: Array | None = None) -> Array:
@@ -121,8 +139,12 @@ ALU_OPERATORS: dict[str, AluOperator] = {
         _alu("abs_max", "arithmetic", _abs_max),
         _alu("abs_min", "arithmetic", _abs_min),
         _alu("power", "arithmetic", _power),
-        _alu("rsqrt", "arithmetic", _rsqrt),
-        _alu("abs", "arithmetic", _abs),
+        _unary("abs", "arithmetic", np.abs),
+        _unary("square", "arithmetic", np.square),
+        _unary("relu", "arithmetic", lambda a: np.maximum(a, 0)),
+        _unary("rsqrt", "arithmetic", lambda a: np.float32(1) / np.sqrt(a)),
+        _unary("reciprocal", "arithmetic", np.reciprocal),
+        _unary("invert", "bitvec", np.invert),
         _alu("average", "arithmetic", _average),
         _alu("mod", "arithmetic", np.mod),
         _alu("fmod", "arithmetic", np.fmod),
@@ -140,9 +162,9 @@ ALU_OPERATORS: dict[str, AluOperator] = {
         _alu("bitwise_or", "bitvec", np.bitwise_or),
         _alu("bitwise_xor", "bitvec", np.bitwise_xor),
         _alu("left_shift", "bitvec", np.left_shift),
-        _alu("right_shift", "bitvec", np.right_shift),
+        _alu("right_shift", "bitvec", _shift_right),
         _alu("logical_shift_left", "bitvec", np.left_shift),
-        _alu("logical_shift_right", "bitvec", np.right_shift),
+        _alu("logical_shift_right", "bitvec", _shift_right),
     )
 }
 

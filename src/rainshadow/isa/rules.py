@@ -13,12 +13,18 @@ from rainshadow import dtypes
 from rainshadow.errors import NkiValidationError
 from rainshadow.isa import mx
 from rainshadow.isa.access import AccessPattern
+from rainshadow.isa.costs import core_of
 from rainshadow.isa.engine import Engine
 from rainshadow.isa.instruction import Instruction
 from rainshadow.isa.memory import Space
 from rainshadow.isa.operators import AluOperator
 from rainshadow.machine import Chip
 
+#: What TensorE multiplies.
+_MATMUL_DTYPES = (
+    *("float8_e4m3", "float8_e4m3fn", "float8_e5m2"),
+    *("bfloat16", "float16", "tfloat32", "float32"),
+)
 #: Largest number of partitions by start partition (NeuronCore guides, "start partition").
 _QUADRANT = 32
 
@@ -186,6 +192,90 @@ def require_arithmetic(opcode: str, *operators: AluOperator) -> None:
             )
 
 
+def require_binary(opcode: str, *operators: AluOperator) -> None:
+    """Operators of two operands."""
+    for op in operators:
+        if op.unary:
+            raise NkiValidationError(
+                f"{opcode}: operator {op.name} takes one operand",
+                allowed="operators of two operands",
+                fix="use nisa.tensor_scalar, or nisa.activation",
+            )
+
+
+def require_no_operand_of_unary(opcode: str, name: str, op: AluOperator, value: Any) -> None:
+    """A unary operator's other operand is None or 0."""
+    if op.unary and (is_tensor(value) or (value is not None and value != 0)):
+        raise NkiValidationError(
+            f"{opcode}: {name} beside {op.name}, which takes one operand", allowed="None or 0"
+        )
+
+
+def require_float32_operand(opcode: str, name: str, op: AluOperator, value: Any) -> None:
+    """Beside an arithmetic operator, an operand [partitions, 1] is float32."""
+    if op.kind != "bitvec":
+        require_dtype(opcode, name, value, "float32")
+
+
+def require_reduce_cmd(opcode: str, command: str, *allowed: str) -> None:
+    """The instruction knows the reduce_cmd."""
+    if command not in allowed:
+        raise NkiValidationError(f"{opcode}: reduce_cmd {command}", allowed=", ".join(allowed))
+
+
+def require_most_axes(opcode: str, name: str, view: AccessPattern, most: int) -> None:
+    """The operand has at most `most` axes."""
+    if view.ndim > most:
+        raise NkiValidationError(
+            f"{opcode}: {name} has {view.ndim} axes",
+            allowed=f"up to {most}",
+            fix="merge axes with reshape",
+        )
+
+
+def require_descriptors(opcode: str, chip: Chip, mode: str, trigger: Engine) -> None:
+    """Descriptors by hardware (hwdge) from NeuronCore-v3 on, triggered by SyncE or ScalarE.
+
+    An engine can be named with hwdge only.
+    """
+    if mode == "hwdge":
+        require_generation(f"{opcode} with dge_mode hwdge", chip, "gen3", "gen4")
+        require_engine(f"{opcode} with dge_mode hwdge", trigger, Engine.sync, Engine.scalar)
+    elif trigger is not Engine.gpsimd:
+        raise NkiValidationError(
+            f"{opcode}: engine {trigger.name} with dge_mode {mode}",
+            allowed="engine sync or scalar, with dge_mode hwdge",
+            fix="pass dge_mode=nisa.dge_mode.hwdge, or no engine",
+        )
+
+
+def require_software_descriptors(opcode: str, mode: str, *views: Any) -> None:
+    """Rows that an index tile picks need descriptors by software: dge_mode swdge or unknown.
+
+    An address that a tensor holds needs either sort of generated descriptors.
+    """
+    for view in views:
+        if view.indirection is not None and mode not in ("unknown", "swdge"):
+            raise NkiValidationError(
+                f"{opcode}: rows picked by an index tile with dge_mode {mode}",
+                allowed="dge_mode swdge, or unknown",
+            )
+        if view.offset_from is not None and mode == "none":
+            raise NkiValidationError(
+                f"{opcode}: an address that a tensor holds, with dge_mode none",
+                allowed="dge_mode swdge, hwdge or unknown",
+            )
+
+
+def require_priority(opcode: str, priority: Any, chip: Chip) -> None:
+    """A DMA's priority is 0, the highest, to 3, on NeuronCore-v4."""
+    if priority is None:
+        return
+    require_generation(f"{opcode} with a priority", chip, "gen4")
+    if not isinstance(priority, int) or not 0 <= priority <= 3:
+        raise NkiValidationError(f"{opcode}: priority {priority}", allowed="0, the highest, to 3")
+
+
 def require_representable(opcode: str, name: str, value: Any, dst: AccessPattern) -> None:
     """A number written to an integer tensor is one of its dtype."""
     kind = dtypes.numpy_dtype(dst.dtype)
@@ -260,6 +350,57 @@ def require_scale_rows(opcode: str, name: str, scale: AccessPattern, data: Acces
             f"{opcode}: {name} has {scale.shape[0]} partitions for {data.shape[0]} of data",
             allowed=f"at least {needed}: {mx.SCALES_PER_QUADRANT} rows at the start of each "
             f"quadrant of {mx.QUADRANT}",
+        )
+
+
+def require_matmul_dtypes(
+    opcode: str, chip: Chip, stationary: AccessPattern, moving: AccessPattern
+) -> None:
+    """TensorE's floats; float32 and tfloat32 with each other only, float8_e4m3fn on v4 only.
+
+    float8_e4m3 and float8_e4m3fn are not mixed.
+    """
+    for name, view in (("stationary", stationary), ("moving", moving)):
+        require_dtype(opcode, name, view, *_MATMUL_DTYPES)
+        if view.dtype == "float8_e4m3fn":
+            require_generation(f"{opcode} of float8_e4m3fn", chip, "gen4")
+    pair = {str(stationary.dtype), str(moving.dtype)}
+    wide = pair & {"float32", "tfloat32"}
+    if (wide and wide != pair) or pair == {"float8_e4m3", "float8_e4m3fn"}:
+        raise NkiValidationError(
+            f"{opcode}: stationary {stationary.dtype}, moving {moving.dtype}",
+            allowed="float32 or tfloat32 only with each other, and one kind of float8_e4m3",
+            fix="cast both operands to one dtype",
+        )
+
+
+def require_matmul_dst(
+    opcode: str, chip: Chip, dst: AccessPattern, *operands: AccessPattern, is_transpose: bool
+) -> None:
+    """dst is float32, on v4 also bfloat16; a transpose may write its operand's dtype."""
+    allowed = ["float32"] + (["bfloat16"] if chip.generation == "gen4" else [])
+    if is_transpose:
+        allowed += [str(view.dtype) for view in operands if view.dtype not in allowed]
+        allowed += ["bfloat16", "float16"] if operands[0].itemsize == 1 else []
+    require_dtype(opcode, "dst", dst, *allowed)
+
+
+def require_psum_room(opcode: str, chip: Chip, dst: AccessPattern, columns: int, most: int) -> None:
+    """The moving free size fits one PSUM bank, on v4 the whole of a PSUM partition."""
+    core = core_of(chip)
+    bank = int(core.psum.bank_bytes_per_partition.value)
+    _, _, first, end = dst.box()
+    if chip.generation == "gen4":
+        most = int(core.psum.bytes_per_partition.value) // dst.itemsize
+    if columns > most:
+        raise NkiValidationError(
+            f"{opcode}: moving free size {columns}", allowed=f"at most {most}", fix="tile that axis"
+        )
+    if chip.generation != "gen4" and first // bank != (end - 1) // bank:
+        raise NkiValidationError(
+            f"{opcode}: dst covers bytes {first}..{end - 1} of a PSUM partition",
+            allowed=f"one bank of {bank} bytes",
+            fix="tile the moving free axis to 512 float32 columns",
         )
 
 

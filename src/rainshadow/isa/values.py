@@ -39,10 +39,35 @@ def write(dst: AccessPattern, values: Array) -> None:
         values = np.broadcast_to(values, (target.shape[0], target.size // target.shape[0]))
     if values.shape != target.shape:
         values = values.reshape(target.shape)
-    if target.dtype.kind in "iu" and values.dtype.kind == "f":
-        info = np.iinfo(target.dtype)
-        values = np.clip(np.rint(values.astype(np.float64)), info.min, info.max)
-    target[...] = values
+    target[...] = saturated(values, target.dtype)
+
+
+def saturated(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Floats on their way to integers: rounded to nearest even, and within the dtype's range."""
+    if dtype.kind in "iu" and values.dtype.kind in "fV":
+        info = np.iinfo(dtype)
+        wide = values.astype(np.float64)
+        return np.clip(np.rint(wide), info.min, info.max)
+    return values
+
+
+def cast(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Elements moved into tensors of a dtype: bits where it is theirs, else through float32."""
+    if values.dtype == dtype:
+        return values
+    return saturated(values.astype(np.float32), dtype).astype(dtype)
+
+
+def permuted(left: Array, right: Array) -> Array:
+    """left.T @ right where one of them permutes rows: NaN and infinities don't spread."""
+    if np.isfinite(left).all() and np.isfinite(right).all():
+        return left.T @ right  # type: ignore[no-any-return]
+    for mover, moved, axis in ((right, left, 1), (left, right, 0)):
+        ones = mover == 1
+        if (ones | (mover == 0)).all() and (ones.sum(axis=0) == 1).all():
+            rows = moved[ones.argmax(axis=0)]
+            return rows.T if axis else rows
+    return left.T @ right  # type: ignore[no-any-return]
 
 
 def all_rows(view: AccessPattern) -> Array:
@@ -83,9 +108,3 @@ def selected_rows(
         error.flat_index = row * indirection.stride, indirection.limit * indirection.stride
         raise error
     return rows, keep
-
-
-def indirect_rows(view: AccessPattern, opcode: str) -> tuple[Array, Array]:
-    """(row numbers, all rows) of an indirect view whose indices are all inside."""
-    rows, _ = selected_rows(view, opcode, skip=False)
-    return rows, all_rows(view)

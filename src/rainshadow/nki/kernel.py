@@ -21,6 +21,7 @@ from rainshadow import dtypes
 from rainshadow.errors import InputError, NkiValidationError, RainshadowError
 from rainshadow.isa.access import AccessPattern
 from rainshadow.machine import Chip, load_chip
+from rainshadow.nki import schedule
 from rainshadow.sim.cores import Ranks
 from rainshadow.sim.options import SimOptions
 from rainshadow.sim.recorder import Recorder, activate, inside_kernel
@@ -103,20 +104,32 @@ class Kernel:
     """A function decorated with `@nki.jit`.
 
     `kernel(*arrays)` simulates it; inside another kernel it is a plain call.
-    `kernel[lnc](...)` selects the logical NeuronCore degree.
+    `kernel[lnc](...)` selects the logical NeuronCore degree, `kernel.with_schedule(edges)` has
+    named instructions wait for others.
     """
 
-    def __init__(self, function: Callable[..., Any], lnc: int = 1, **options: Any) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        lnc: int = 1,
+        edges: tuple[schedule.Edge, ...] = (),
+        **options: Any,
+    ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.lnc = lnc
+        self.edges = edges
         self.options = options
 
     def __getitem__(self, grid: Any) -> Kernel:
         lnc = grid[0] if isinstance(grid, tuple) and len(grid) == 1 else grid
         if lnc not in (1, 2):
             raise InputError(f"kernel[{grid}]", allowed="kernel[1] or kernel[2] (LNC 1 or 2)")
-        return Kernel(self.function, lnc, **self.options)
+        return Kernel(self.function, lnc, self.edges, **self.options)
+
+    def with_schedule(self, edges: Any) -> Kernel:
+        """The kernel, of which each named instruction runs after those that an edge names."""
+        return Kernel(self.function, self.lnc, schedule.edges_of(edges), **self.options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if inside_kernel():
@@ -242,6 +255,7 @@ class _Launch:
         if isinstance(ranks, bool) or not isinstance(ranks, int) or ranks < 1:
             raise InputError(f"ranks={ranks!r}", allowed="a number of ranks, 1 or more")
         self.function = _function(kernel)
+        self.edges = kernel.edges if isinstance(kernel, Kernel) else ()
         self.options = options
         self.ranks = Ranks(ranks, kernel.lnc if isinstance(kernel, Kernel) else 1)
         self.recorders = [
@@ -265,12 +279,15 @@ class _Launch:
 
     def run(self, given: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]) -> list[Any]:
         """What the kernel returned on every physical core."""
-        return self.ranks.run(
+        returned = self.ranks.run(
             [
                 functools.partial(_execute, recorder, self.function, *given[recorder.cores.rank])
                 for recorder in self.recorders
             ]
         )
+        for recorder in self.recorders:
+            schedule.apply(recorder, self.edges)
+        return returned
 
     def result(self, returned: Sequence[Any], wants_torch: bool) -> Run:
         """Outputs of every rank's first core, and the traces of all cores."""

@@ -43,10 +43,10 @@ def static_range(start: Any, stop: Any = None, step: Any = 1) -> Iterator[int]:
     return _range(start, stop, step)
 
 
-def dynamic_range(start: Any, stop: Any = None, step: Any = 1) -> Iterator[int]:
-    """A loop that the device's sequencer runs; its bounds may be registers."""
-    _require_step(step)
-    return _range(start, stop, step)
+def dynamic_range(start: Any, stop: Any = None, step: Any = 1) -> Iterator[VirtualRegister]:
+    """A loop that the device's sequencer runs, counting in a register; so may its bounds be."""
+    _require_reordering("dynamic_range")
+    return (VirtualRegister(turn, frozen=True) for turn in _range(start, stop, _require_step(step)))
 
 
 def _require_step(step: Any) -> int:
@@ -56,7 +56,7 @@ def _require_step(step: Any) -> int:
 
 
 def _require_reordering(what: str) -> None:
-    if active_recorder().num_ordered_regions:
+    if inside_kernel() and active_recorder().num_ordered_regions:
         raise NkiValidationError(
             f"{what} inside nl.no_reorder", allowed="static loops", fix="end the block before it"
         )
@@ -89,10 +89,13 @@ def while_loop(
 
 @contextmanager
 def no_reorder() -> Iterator[None]:
-    """Instructions in program order, as Rainshadow runs them anyway; no dynamic loops inside."""
+    """Instructions one after another, each when the one before is done; no dynamic loops inside."""
     recorder = active_recorder()
+    first = recorder.instruction_count
     recorder.num_ordered_regions += 1
     try:
         yield
     finally:
         recorder.num_ordered_regions -= 1
+        for row in range(first + 1, recorder.instruction_count):
+            recorder.depend(row, row - 1)

@@ -12,16 +12,21 @@ from typing import Any
 from rainshadow.errors import NkiValidationError
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.integers import shown, whole
+from rainshadow.sim.recorder import active_recorder, inside_kernel
 
 #: What 32 bits hold, signed or not.
 _LEAST, _MOST = -(2**31), 2**32 - 1
 
 
 class VirtualRegister:
-    """A 32-bit integer, or nothing yet. It can stand wherever a Python integer can."""
+    """A 32-bit integer, or nothing yet. It can stand wherever a Python integer can.
 
-    def __init__(self, value: int | None = None) -> None:
-        self._value = None if value is None else _within(value)
+    frozen: a loop's own counter, which the kernel may read but not write.
+    """
+
+    def __init__(self, state: int | None = None, frozen: bool = False) -> None:
+        self._value = None if state is None else _within(state)
+        self._frozen = frozen
 
     @property
     def value(self) -> int:
@@ -34,13 +39,34 @@ class VirtualRegister:
         return self._value
 
     def set(self, value: int) -> None:
-        """Give it a value."""
+        """Give it a value.
+
+        Errors: `NkiValidationError` for a loop's counter, and for more than 32 bits.
+        """
+        if self._frozen:
+            raise NkiValidationError(
+                "writing the counter of a dynamic loop",
+                allowed="reading it",
+                fix="copy it into a register of its own with nisa.register_move",
+            )
         self._value = _within(value)
 
     def __index__(self) -> int:
         return self.value
 
     __int__ = __index__
+
+    def __bool__(self) -> bool:
+        """Whether it is not 0: what `while register:` asks before every turn."""
+        if inside_kernel():
+            active_recorder().count_iteration()
+        return self.value != 0
+
+    def __repr__(self) -> str:
+        return f"VirtualRegister({'' if self._value is None else self._value})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)
 
     def __eq__(self, other: object) -> bool:
         return self.value == _plain(other)
@@ -71,9 +97,10 @@ def _binary(name: str, swapped: bool = False) -> Any:
     return apply
 
 
-for _name in ("add", "sub", "mul", "floordiv", "mod"):
+for _name in ("add", "sub", "mul", "floordiv", "mod", "truediv", "lshift", "rshift"):
     setattr(VirtualRegister, f"__{_name}__", _binary(_name))
     setattr(VirtualRegister, f"__r{_name}__", _binary(_name, swapped=True))
+VirtualRegister.__neg__ = lambda register: -register.value  # type: ignore[attr-defined]
 for _name in ("lt", "le", "gt", "ge"):
     setattr(VirtualRegister, f"__{_name}__", _binary(_name))
 

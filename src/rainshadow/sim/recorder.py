@@ -117,6 +117,8 @@ class Recorder:
         self.program_id = program_id
         #: Blocks of nl.no_reorder that are open.
         self.num_ordered_regions = 0
+        #: Rows of the instructions that have a name.
+        self.named_rows: dict[str, int] = {}
         self._num_shared = 0
         self._num_iterations = 0
         self._num_tensors = 0
@@ -253,8 +255,7 @@ class Recorder:
 
     def _request(self, buffer: Buffer) -> None:
         """On-chip addresses are given out when the kernel is over (`sim.placement`)."""
-        memories = self.memories
-        arena = memories.sbuf if buffer.space is Space.sbuf else memories.psum
+        arena = self.memories.sbuf if buffer.space is Space.sbuf else self.memories.psum
         if buffer.size_bytes > arena.capacity_bytes:
             raise self._located(
                 CapacityError(

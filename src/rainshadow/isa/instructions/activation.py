@@ -59,15 +59,21 @@ class Activation(Instruction):
             rules.require_scalar_or_column(self.opcode, "bias", self.bias, partitions)
         if self.reduce_res is not None:
             rules.require_scalar_or_column(self.opcode, "reduce_res", self.reduce_res, partitions)
-        if self.reduce_cmd not in _COMMANDS:
+        rules.require_reduce_cmd(self.opcode, self.reduce_cmd, *_COMMANDS)
+        rules.require_dtype(self.opcode, "scale", self.scale, "float32")
+        self._check_bias(chip)
+
+    def _check_bias(self, chip: Chip) -> None:
+        """No tfloat32; on NeuronCore-v2 a column, and none with reciprocal."""
+        if rules.is_tensor(self.bias) and self.bias.dtype == "tfloat32":
+            raise NkiValidationError(f"{self.opcode}: bias is tfloat32", allowed="other dtypes")
+        if chip.generation != "gen2" or self.bias is None:
+            return
+        if self.op.name == "reciprocal" or not rules.is_tensor(self.bias):
             raise NkiValidationError(
-                f"{self.opcode}: reduce_cmd {self.reduce_cmd}", allowed=", ".join(_COMMANDS)
-            )
-        if isinstance(self.scale, AccessPattern) and self.scale.dtype != "float32":
-            raise NkiValidationError(
-                f"{self.opcode}: scale is {self.scale.dtype}",
-                allowed="float32",
-                fix="copy it into a float32 tile with nisa.tensor_copy",
+                f"{self.opcode} of {self.op.name} on {chip.title}: a bias that is "
+                f"{'a tensor' if rules.is_tensor(self.bias) else 'a number'}",
+                allowed="a tensor [P, 1], and none with reciprocal, on NeuronCore-v2",
             )
 
     def meaning(self) -> None:

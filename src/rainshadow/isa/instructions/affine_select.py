@@ -63,8 +63,10 @@ class AffineSelect(Instruction):
             self.dst.shape[0], self.pattern, self.offset, self.channel_multiplier
         ).reshape(self.dst.shape)
         keep = self.cmp_op.function(grid, 0).astype(bool)
-        source = values.read_f32(self.on_true_tile).reshape(self.dst.shape)
-        values.write(self.dst, np.where(keep, source, np.float32(self.on_false_value)))
+        source = self.on_true_tile.array.reshape(self.dst.shape)
+        picked = values.cast(source, self.dst.array.dtype)
+        otherwise = values.cast(np.full(1, self.on_false_value, dtype=np.float32), picked.dtype)
+        self.dst.array[...] = np.where(keep, picked, otherwise)
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:

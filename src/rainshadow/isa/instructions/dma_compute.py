@@ -34,12 +34,13 @@ class DmaCompute(Instruction):
     opcode = "dma_compute"
     READS = ("srcs",)
     INDIRECT = ("dst", "srcs")
-    PARAMS = ("num_sources",)
+    PARAMS = ("num_sources", "skip_out_of_bounds")
     EXAMPLE = "nisa.dma_compute(dst=total, srcs=[a, b], reduce_op=nl.add)"
 
     dst: AccessPattern
     srcs: tuple[AccessPattern, ...]
     num_sources: int
+    skip_out_of_bounds: bool = False
     engine: Engine = Engine.dma
 
     def check(self, chip: Chip) -> None:
@@ -60,10 +61,11 @@ class DmaCompute(Instruction):
                     f"{self.opcode}: {name} has {view.size} elements, dst {self.dst.size}",
                     allowed="equal element counts",
                 )
-        if any(view.indirection is not None for view in self.srcs) and len(self.srcs) != 2:
+        indirect = sum(view.indirection is not None for view in self.srcs)
+        if (indirect or self.dst.indirection is not None) and (indirect, len(self.srcs)) != (1, 2):
             raise NkiValidationError(
-                f"{self.opcode}: an index tile with {len(self.srcs)} sources",
-                allowed="exactly 2 sources",
+                f"{self.opcode}: {indirect} of {len(self.srcs)} sources picked by an index tile",
+                allowed="with an index tile exactly 2 sources, and on one of them",
             )
 
     def meaning(self) -> None:
@@ -72,9 +74,12 @@ class DmaCompute(Instruction):
             total = sum(values.read_f32(view).reshape(self.dst.shape) for view in self.srcs)
             values.write(self.dst, total)
             return
-        rows, table = values.indirect_rows(indirect[0], self.opcode)
+        skip = self.skip_out_of_bounds
+        rows, keep = values.selected_rows(indirect[0], self.opcode, skip=skip)
+        table = values.all_rows(indirect[0])
         other = next(view for view in self.srcs if view.indirection is None)
-        data = values.read_f32(other).reshape((len(rows), *table.shape[1:]))
+        data = values.read_f32(other).reshape((len(rows), *table.shape[1:])).copy()
+        rows, data = rows[keep], data[keep] if self.dst.indirection is not None else data
         if self.dst.indirection is not None:
             if len(np.unique(rows)) != len(rows):
                 raise NkiValidationError(
@@ -82,9 +87,11 @@ class DmaCompute(Instruction):
                     allowed="different rows",
                     fix="add the rows of one index with a matmul first",
                 )
-            table[rows] = (table[rows].astype(np.float32) + data).astype(table.dtype)
+            total = table[rows].astype(np.float32) + data
+            table[rows] = values.cast(total, table.dtype)
         else:
-            values.write(self.dst, table[rows].astype(np.float32) + data)
+            data[keep] += table[rows].astype(np.float32)
+            values.write(self.dst, data)
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:

@@ -24,19 +24,21 @@ class DmaCopy(Instruction):
     """dst, src: equal element counts, in HBM or SBUF; either may be an indirect view.
 
     trigger: the engine that starts the DMA; skip_out_of_bounds: rows whose index is past the
-    end are left out instead of raising.
+    end are left out instead of raising.  dge: who makes the descriptors, a name of nki's dge_mode.
     """
 
     opcode = "dma_copy"
     READS = ("src",)
     INDIRECT = ("dst", "src")
-    PARAMS = ("trigger", "skip_out_of_bounds")
+    PARAMS = ("trigger", "skip_out_of_bounds", "dge", "priority")
     EXAMPLE = "nisa.dma_copy(dst=tile, src=x[0:128, 0:512])"
 
     dst: AccessPattern
     src: AccessPattern
     trigger: Engine = Engine.gpsimd
     skip_out_of_bounds: bool = False
+    dge: str = "unknown"
+    priority: int | None = None
     engine: Engine = Engine.dma
 
     def check(self, chip: Chip) -> None:
@@ -55,6 +57,9 @@ class DmaCopy(Instruction):
             raise NkiValidationError(
                 f"{self.opcode}: dst and src are both indirect", allowed="one indirect operand"
             )
+        rules.require_descriptors(self.opcode, chip, self.dge, self.trigger)
+        rules.require_software_descriptors(self.opcode, self.dge, self.dst, self.src)
+        rules.require_priority(self.opcode, self.priority, chip)
 
     def meaning(self) -> None:
         if self.src.indirection is not None:
@@ -70,13 +75,13 @@ class DmaCopy(Instruction):
         rows, keep = values.selected_rows(self.src, self.opcode, skip=self.skip_out_of_bounds)
         target = self.dst.array
         picked = values.all_rows(self.src)[rows[keep]]
-        target[keep] = picked.reshape((-1, *target.shape[1:])).astype(target.dtype)
+        target[keep] = values.cast(picked.reshape((-1, *target.shape[1:])), target.dtype)
 
     def _scatter(self) -> None:
         rows, keep = values.selected_rows(self.dst, self.opcode, skip=self.skip_out_of_bounds)
         target = values.all_rows(self.dst)
         data = self.src.array.reshape((len(rows), *target.shape[1:]))
-        target[rows[keep]] = data[keep].astype(target.dtype)
+        target[rows[keep]] = values.cast(data[keep], target.dtype)
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:

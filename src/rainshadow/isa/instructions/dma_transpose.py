@@ -23,7 +23,7 @@ PERMUTATIONS = {2: (1, 0), 3: (2, 1, 0), 4: (3, 1, 2, 0)}
 _DTYPE_BYTES = (2, 4)
 _INDEX_ROWS = range(16, 129, 16)
 _GATHERED_FREE_MAX = 128
-
+_BLOCKS = (1, 2, 4, 8, 16)
 _HBM = (Space.private_hbm, Space.shared_hbm)
 
 
@@ -33,19 +33,21 @@ class DmaTranspose(Instruction):
     """src: 2 to 4 axes in HBM or SBUF, 2- or 4-byte; dst: the permuted shape, equal dtype.
 
     src may be rows of HBM that a uint32 index tile [P, N] picks, column after column of the tile.
-    trigger, skip_out_of_bounds: as in `DmaCopy`.
+    trigger, skip_out_of_bounds, dge, priority: as in `DmaCopy`.
     """
 
     opcode = "dma_transpose"
     READS = ("src",)
     INDIRECT = ("src",)
-    PARAMS = ("trigger", "skip_out_of_bounds")
+    PARAMS = ("trigger", "skip_out_of_bounds", "dge", "priority")
     EXAMPLE = "nisa.dma_transpose(dst=x_t, src=x[0:128, 0:128])"
 
     dst: AccessPattern
     src: AccessPattern
     trigger: Engine = Engine.gpsimd
     skip_out_of_bounds: bool = False
+    dge: str = "unknown"
+    priority: int | None = None
     engine: Engine = Engine.dma
 
     def check(self, chip: Chip) -> None:
@@ -70,9 +72,32 @@ class DmaTranspose(Instruction):
                 f"{self.opcode}: src is {self.src.dtype}, dst {self.dst.dtype}",
                 allowed="equal dtypes of 2 or 4 bytes",
             )
-
+        rules.require_priority(self.opcode, self.priority, chip)
         if self.src.indirection is not None:
+            rules.require_software_descriptors(self.opcode, self.dge, self.src)
             self._check_indirect(chip, self.src.indirection.index)
+        elif self.dge == "hwdge":
+            rules.require_descriptors(self.opcode, chip, self.dge, self.trigger)
+            self._check_hardware()
+        elif self.dge != "unknown" or self.skip_out_of_bounds:
+            raise NkiValidationError(
+                f"{self.opcode} of plain rows: dge_mode {self.dge}, skip {self.skip_out_of_bounds}",
+                allowed="dge_mode hwdge or unknown; oob_mode skip with an index tile only",
+            )
+
+    def _check_hardware(self) -> None:
+        shape = self.src.shape
+        blocks = shape[0] in _BLOCKS and shape[0] * shape[-2] % _BLOCKS[-1] == 0
+        if (shape[0] == _BLOCKS[-1] if len(shape) == 2 else blocks) and (
+            shape[-1] <= _GATHERED_FREE_MAX and self.src.itemsize == 2
+        ):
+            return
+        raise NkiValidationError(
+            f"{self.opcode} by hwdge of {self.src.dtype}{list(shape)}",
+            allowed="2-byte elements, at most 128 on the last axis; 2 axes: 16 rows; more: "
+            "1, 2, 4, 8 or 16, which times the last but one axis is a multiple of 16",
+            fix="leave dge_mode to the compiler",
+        )
 
     def _check_indirect(self, chip: Chip, index: AccessPattern) -> None:
         src = self.src

@@ -44,6 +44,7 @@ class Iota(Instruction):
 
     def meaning(self) -> None:
         grid = affine_values(self.dst.shape[0], self.pattern, self.offset, self.channel_multiplier)
+        grid = grid.astype(np.int32)  # 32-bit arithmetic
         if np.dtype(self.dst.array.dtype).kind in "iu":
             self.dst.array[...] = grid.reshape(self.dst.shape).astype(self.dst.array.dtype)
         else:

@@ -60,6 +60,12 @@ class LocalGather(Instruction):
                 f"{self.index.dtype}",
                 allowed="dst and src_buffer of one dtype, index uint16",
             )
+        most = self.index.elements * _PARTITIONS_PER_CORE
+        if self.num_valid_indices is not None and not 1 <= self.num_valid_indices <= most:
+            raise NkiValidationError(
+                f"{self.opcode}: num_valid_indices {self.num_valid_indices}",
+                allowed=f"1 to {most}, the indices of 16 partitions",
+            )
         if self.num_elem_per_idx not in _RUNS or self._count() > _MOST_INDICES:
             raise NkiValidationError(
                 f"{self.opcode}: {self._count()} indices of {self.num_elem_per_idx} elements",

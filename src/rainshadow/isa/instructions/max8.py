@@ -40,6 +40,8 @@ class Max8(Instruction):
         rules.require_same_partitions(self.opcode, dst=self.dst, src=self.src)
         rules.require_elements(self.opcode, "src", self.src, _FOUND, _MOST_ELEMENTS)
         rules.require_elements(self.opcode, "dst", self.dst, _FOUND, _FOUND)
+        rules.require_most_axes(self.opcode, "src", self.src, 3)
+        rules.require_most_axes(self.opcode, "dst", self.dst, 2)
 
     def meaning(self) -> None:
         data = values.read_f32(self.src).reshape(self.src.shape[0], -1)

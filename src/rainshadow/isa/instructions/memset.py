@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rainshadow.errors import NkiValidationError
 from rainshadow.isa import rules
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.costs import engine_work, is_half_width
@@ -37,6 +38,10 @@ class Memset(Instruction):
         rules.require_no_gpsimd_psum(self.opcode, self.engine, dst=self.dst)
         rules.require_number(self.opcode, "value", self.value)
         rules.require_representable(self.opcode, "value", self.value, self.dst)
+        if str(self.dst.dtype).endswith("_x4") and self.value != 0:
+            raise NkiValidationError(
+                f"{self.opcode}: value {self.value} into {self.dst.dtype}", allowed="0"
+            )
 
     def meaning(self) -> None:
         self.dst.array[...] = self.value

@@ -44,6 +44,9 @@ class NcFindIndex8(Instruction):
         rules.require_elements(self.opcode, "data", self.data, _FOUND, _MOST_ELEMENTS)
         for name, view in (("dst", self.dst), ("vals", self.vals)):
             rules.require_elements(self.opcode, name, view, _FOUND, _FOUND)
+        rules.require_most_axes(self.opcode, "dst", self.dst, 2)
+        for name, view in (("data", self.data), ("vals", self.vals)):
+            rules.require_most_axes(self.opcode, name, view, 3)
         if self.dst.dtype not in ("uint16", "uint32"):
             raise NkiValidationError(
                 f"{self.opcode}: dst is {self.dst.dtype}", allowed="uint16 or uint32"

@@ -21,7 +21,6 @@ from rainshadow.isa.instruction import Instruction, Signature, Work, instruction
 from rainshadow.isa.memory import Space
 from rainshadow.machine import Chip
 
-_FULL_WIDTH = ("float32", "tfloat32")
 #: double_row contracts pairs of fp8 elements in one pass.
 _PAIR = 2
 _FP8 = ("float8_e4m3", "float8_e4m3fn", "float8_e5m2")
@@ -32,7 +31,8 @@ _FP8 = ("float8_e4m3", "float8_e4m3fn", "float8_e5m2")
 class NcMatmul(Instruction):
     """dst: [M, N] float32 in PSUM; stationary: [K, M]; moving: [K, N], both in SBUF.
 
-    accumulate: add to dst instead of overwriting it.
+    accumulate: add to dst instead of overwriting it.  keeps_bits: NaN and infinities stay where a
+    transpose puts them, as from NeuronCore-v3 on.
     """
 
     opcode = "nc_matmul"
@@ -48,6 +48,7 @@ class NcMatmul(Instruction):
     perf_mode: str = "none"
     tile_position: tuple[int, ...] = ()
     tile_size: tuple[int, ...] = ()
+    keeps_bits: bool = False
     engine: Engine = Engine.tensor
 
     def check(self, chip: Chip) -> None:
@@ -60,25 +61,36 @@ class NcMatmul(Instruction):
         rules.require_same_partitions(self.opcode, **operands)
         rows, columns = self._free_sizes()
         tensor = core_of(chip).tensor
-        self._limit("stationary free size", rows, tensor.stationary_free_max)
-        self._limit("moving free size", columns, tensor.moving_free_max)
+        if rows > tensor.stationary_free_max.value:
+            raise NkiValidationError(
+                f"{self.opcode}: stationary free size {rows}",
+                allowed=f"at most {int(tensor.stationary_free_max.value)}",
+                fix="tile that axis",
+            )
+        most = int(tensor.moving_free_max.value)
+        rules.require_psum_room(self.opcode, chip, self.dst, columns, most)
         if (self.dst.shape[0], self.dst.elements) != (rows, columns):
             raise NkiValidationError(
                 f"{self.opcode}: dst is {self.dst.shape}, stationary {self.stationary.shape}, "
                 f"moving {self.moving.shape}",
                 allowed=f"dst of shape ({rows}, {columns})",
             )
-        wide = [view.dtype in _FULL_WIDTH for view in operands.values()]
-        if any(wide) and not all(wide):
-            raise NkiValidationError(
-                f"{self.opcode}: stationary {self.stationary.dtype}, moving {self.moving.dtype}",
-                allowed="float32 or tfloat32 only with each other",
-                fix="cast both operands to one dtype",
-            )
-        self._check_bank(chip)
+        rules.require_matmul_dtypes(self.opcode, chip, self.stationary, self.moving)
+        rules.require_matmul_dst(
+            self.opcode, chip, self.dst, *operands.values(), is_transpose=self.is_transpose
+        )
         rules.require_array_tile(
             self.opcode, chip, self.tile_position, self.tile_size, self.stationary
         )
+        if self.perf_mode != "none":
+            rules.require_generation(f"{self.opcode} with a perf_mode", chip, "gen3", "gen4")
+            whole = not self.tile_size or self.tile_size[1] == int(tensor.columns.value)
+            if not whole or self.is_transpose:
+                raise NkiValidationError(
+                    f"{self.opcode}: perf_mode double_row, tile_size {self.tile_size}, "
+                    f"is_transpose {self.is_transpose}",
+                    allowed="double_row with whole columns, and no transpose",
+                )
 
     def _free_sizes(self) -> tuple[int, int]:
         """Free sizes of stationary and moving that are not contracted."""
@@ -94,30 +106,12 @@ class NcMatmul(Instruction):
             )
         return views[0].elements // _PAIR, views[1].elements // _PAIR
 
-    def _limit(self, what: str, size: int, limit: Any) -> None:
-        if size > limit.value:
-            raise NkiValidationError(
-                f"{self.opcode}: {what} {size}",
-                allowed=f"at most {int(limit.value)}",
-                fix="tile that axis",
-            )
-
-    def _check_bank(self, chip: Chip) -> None:
-        bank = int(core_of(chip).psum.bank_bytes_per_partition.value)
-        _, _, first, end = self.dst.box()
-        if first // bank != (end - 1) // bank:
-            raise NkiValidationError(
-                f"{self.opcode}: dst covers bytes {first}..{end - 1} of a PSUM partition",
-                allowed=f"one bank of {bank} bytes",
-                fix="tile the moving free axis to 512 float32 columns",
-            )
-
     def meaning(self) -> None:
         # double_row contracts over the partitions and the first free axis.
         contracted = self.stationary.shape[0] * (1 if self.perf_mode == "none" else _PAIR)
         left = values.read_f32(self.stationary).reshape(contracted, -1)
         right = values.read_f32(self.moving).reshape(contracted, -1)
-        result = left.T @ right
+        result = values.permuted(left, right) if self.keeps_bits else left.T @ right
         if self.accumulate:
             target = self.dst.array
             result = target.reshape(result.shape).astype(np.float32) + result

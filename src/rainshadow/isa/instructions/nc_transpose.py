@@ -28,7 +28,7 @@ class NcTranspose(Instruction):
     """dst: [F, P]; data: [P, F]; equal dtypes.
 
     by_matmul: TensorE multiplies with the identity, as the first generation of NKI has it, and
-    casts to dst's dtype.
+    casts to dst's dtype.  spreads: so does NeuronCore-v2, and spreads NaN and infinities.
     """
 
     opcode = "nc_transpose"
@@ -40,6 +40,7 @@ class NcTranspose(Instruction):
     data: AccessPattern
     engine: Engine = Engine.tensor
     by_matmul: bool = False
+    spreads: bool = False
 
     def check(self, chip: Chip) -> None:
         rules.require_tensor(self.opcode, dst=self.dst, data=self.data)
@@ -70,7 +71,10 @@ class NcTranspose(Instruction):
 
     def meaning(self) -> None:
         flat = self.data.array.reshape(self.data.shape[0], -1)
-        if self.by_matmul:
+        if self.spreads and self.engine is Engine.tensor and flat.dtype.kind in "fV":
+            wide = flat.astype(np.float32)
+            values.write(self.dst, wide.T @ np.eye(len(wide), dtype=np.float32))
+        elif self.by_matmul:
             values.write(self.dst, flat.T.astype(np.float32))
         else:
             self.dst.array[...] = flat.T.reshape(self.dst.shape)

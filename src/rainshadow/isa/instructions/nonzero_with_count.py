@@ -31,6 +31,7 @@ class NonzeroWithCount(Instruction):
 
     opcode = "nonzero_with_count"
     READS = ("src",)
+    PARAMS = ("index_offset", "padding_val")
     EXAMPLE = "nisa.nonzero_with_count(dst=positions, src=mask)"
 
     dst: AccessPattern
@@ -53,6 +54,10 @@ class NonzeroWithCount(Instruction):
                 f"{self.opcode}: src {self.src.dtype}, dst {self.dst.dtype}",
                 allowed="src float32 or int32, dst int32",
             )
+
+        for name, value in (("index_offset", self.index_offset), ("padding_val", self.padding_val)):
+            if not -(2**31) <= value < 2**31:
+                raise NkiValidationError(f"{self.opcode}: {name} {value}", allowed="an int32")
 
     def meaning(self) -> None:
         source = self.src.array.reshape(self.src.shape[0], -1)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rainshadow import dtypes
 from rainshadow.errors import NkiValidationError
 from rainshadow.isa import rules, values
 from rainshadow.isa.access import AccessPattern
@@ -25,6 +26,8 @@ FP32_MIN = float(np.finfo(np.float32).min)
 _COMPARISONS = ("equal", "less", "less_equal", "greater", "greater_equal")
 #: Indices are compared in float32, exact up to here.
 _LARGEST_INDEX = 2**24
+
+_COMMANDS = ("idle", "reset", "reduce", "reset_reduce")
 
 
 @instruction
@@ -67,6 +70,13 @@ class RangeSelect(Instruction):
                 raise NkiValidationError(
                     f"{self.opcode}: {name} is {bound.dtype}", allowed="float32"
                 )
+        if dtypes.numpy_dtype(self.on_true_tile.dtype).kind in "iub":
+            raise NkiValidationError(
+                f"{self.opcode}: on_true_tile is {self.on_true_tile.dtype}", allowed="floats"
+            )
+        if self.reduce_res is not None:
+            rules.require_column(self.opcode, "reduce_res", self.reduce_res, self.dst.shape[0])
+        rules.require_reduce_cmd(self.opcode, self.reduce_cmd, *_COMMANDS)
         for operator in (self.comp_op0, self.comp_op1):
             if operator.name not in _COMPARISONS:
                 raise NkiValidationError(
@@ -90,10 +100,12 @@ class RangeSelect(Instruction):
         keep &= self.comp_op1.function(index, values.column_f32(self.bound1, 2)).astype(bool)
         result = np.where(keep, data, np.float32(self.on_false_value))
         values.write(self.dst, result)
-        self.accumulator.start(self.reduce_cmd, "maximum", partitions)
-        total = self.accumulator.accumulate("maximum", result)
+        if self.reduce_cmd != "idle":
+            self.accumulator.start(self.reduce_cmd, "maximum", partitions)
+        if self.reduce_cmd in ("reduce", "reset_reduce"):
+            self.accumulator.accumulate("maximum", result)
         if self.reduce_res is not None:
-            values.write(self.reduce_res, total)
+            values.write(self.reduce_res, self.accumulator.values[:partitions])
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:

@@ -54,7 +54,9 @@ class ScalarTensorTensor(Instruction):
         rules.require_same_elements(self.opcode, **operands)
         rules.require_not_both_psum(self.opcode, data=self.data, operand1=self.operand1)
         rules.require_arithmetic(self.opcode, self.op0, self.op1)
+        rules.require_binary(self.opcode, self.op1)
         rules.require_scalar_or_column(self.opcode, "operand0", self.operand0, self.data.shape[0])
+        rules.require_no_operand_of_unary(self.opcode, "operand0", self.op0, self.operand0)
 
     def meaning(self) -> None:
         data = values.read_f32(self.data)

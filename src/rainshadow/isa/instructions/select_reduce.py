@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rainshadow import dtypes
 from rainshadow.errors import NkiValidationError
 from rainshadow.isa import rules, values
 from rainshadow.isa.access import AccessPattern
@@ -57,8 +58,13 @@ class SelectReduce(Instruction):
         rules.require_same_elements(self.opcode, **operands)
         rules.require_not_both_psum(self.opcode, on_true=self.on_true, predicate=self.predicate)
         rules.require_scalar_or_column(self.opcode, "on_false", self.on_false, self.dst.shape[0])
+        rules.require_reduce_cmd(self.opcode, self.reduce_cmd, "reset_reduce", "reduce", "idle")
         if self.reduce_res is not None:
             rules.require_column(self.opcode, "reduce_res", self.reduce_res, self.dst.shape[0])
+            if dtypes.numpy_dtype(self.reduce_res.dtype).kind in "iub":
+                raise NkiValidationError(
+                    f"{self.opcode}: reduce_res is {self.reduce_res.dtype}", allowed="floats"
+                )
         if self.predicate.dtype not in _PREDICATE_DTYPES:
             raise NkiValidationError(
                 f"{self.opcode}: predicate is {self.predicate.dtype}",

@@ -28,10 +28,12 @@ REDUCTIONS: dict[str, Any] = {
     "minimum": np.minimum.reduce,
     "abs_max": lambda a, axis: np.maximum.reduce(np.abs(a), axis=axis),
     "abs_min": lambda a, axis: np.minimum.reduce(np.abs(a), axis=axis),
+    "subtract": np.subtract.reduce,
     "bitwise_and": np.bitwise_and.reduce,
     "bitwise_or": np.bitwise_or.reduce,
     "bitwise_xor": np.bitwise_xor.reduce,
     "logical_and": lambda a, axis: np.all(a != 0, axis=axis).astype(np.float32),
+    "logical_xor": lambda a, axis: (np.sum(a != 0, axis=axis) % 2).astype(np.float32),
     "logical_or": lambda a, axis: np.any(a != 0, axis=axis).astype(np.float32),
 }
 
@@ -62,6 +64,10 @@ class TensorReduce(Instruction):
                 f"{self.opcode}: op {self.op.name}", allowed=", ".join(sorted(REDUCTIONS))
             )
         rules.require_integers_for_bits(self.opcode, self.op, dst=self.dst, data=self.data)
+        if self.negate and self.op.kind == "bitvec":
+            raise NkiValidationError(
+                f"{self.opcode}: negate with {self.op.name}", allowed="negate with arithmetic"
+            )
         ndim = self.data.ndim
         if tuple(self.axis) != tuple(range(ndim - len(self.axis), ndim)) or 0 in self.axis:
             raise NkiValidationError(

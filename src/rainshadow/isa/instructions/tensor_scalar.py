@@ -20,6 +20,9 @@ from rainshadow.isa.instruction import Instruction, Signature, Work, instruction
 from rainshadow.isa.operators import AluOperator
 from rainshadow.machine import Chip
 
+#: What ScalarE computes before NeuronCore-v4.
+_AFFINE = (("multiply", "add"), ("multiply", None), ("add", None))
+
 
 @instruction
 @dataclass(slots=True)
@@ -49,15 +52,40 @@ class TensorScalar(Instruction):
         rules.require_same_elements(self.opcode, dst=self.dst, data=self.data)
         rules.require_no_gpsimd_psum(self.opcode, self.engine, dst=self.dst, data=self.data)
         rules.require_integers_for_bits(self.opcode, self.op0, dst=self.dst, data=self.data)
-        partitions = self.data.shape[0]
-        rules.require_scalar_or_column(self.opcode, "operand0", self.operand0, partitions)
+        self._check_step("operand0", self.op0, self.operand0)
+        if self.op1 is None and self.operand1 is not None:
+            raise NkiValidationError(
+                f"{self.opcode}: operand1 without op1", allowed="both, or neither"
+            )
+        self._check_engine(chip)
         if self.op1 is not None:
-            rules.require_scalar_or_column(self.opcode, "operand1", self.operand1, partitions)
+            self._check_step("operand1", self.op1, self.operand1)
             if (self.op0.kind == "bitvec") != (self.op1.kind == "bitvec"):
                 raise NkiValidationError(
                     f"{self.opcode}: op0 {self.op0.name} and op1 {self.op1.name}",
                     allowed="two bitvec operators, or none",
                 )
+
+    def _check_step(self, name: str, op: AluOperator, operand: Any) -> None:
+        partitions = self.data.shape[0]
+        rules.require_scalar_or_column(self.opcode, name, operand, partitions)
+        rules.require_float32_operand(self.opcode, name, op, operand)
+        rules.require_no_operand_of_unary(self.opcode, name, op, operand)
+
+    def _check_engine(self, chip: Chip) -> None:
+        """Bits on VectorE; GpSimdE has rsqrt only; ScalarE of v2 and v3 scale and bias."""
+        pair = (self.op0.name, None if self.op1 is None else self.op1.name)
+        if self.op0.kind == "bitvec":
+            rules.require_engine(f"{self.opcode} on bits", self.engine, Engine.vector)
+        is_affine = chip.generation == "gen4" or pair in _AFFINE
+        if (self.engine is Engine.gpsimd and "rsqrt" not in pair) or (
+            self.engine is Engine.scalar and not is_affine
+        ):
+            raise NkiValidationError(
+                f"{self.opcode} on {self.engine.name}: op0 {pair[0]}, op1 {pair[1]}",
+                allowed="rsqrt on gpsimd; multiply and add, multiply, or add on scalar",
+                fix="leave the engine to the compiler, or name nisa.engine.vector",
+            )
 
     def meaning(self) -> None:
         bitvec = self.op0.kind == "bitvec"

@@ -53,6 +53,12 @@ class TensorScalarCumulative(Instruction):
         rules.require_same_partitions(self.opcode, dst=self.dst, src=self.src)
         rules.require_same_elements(self.opcode, dst=self.dst, src=self.src)
         rules.require_scalar_or_column(self.opcode, "imm0", self.imm0, self.src.shape[0])
+        rules.require_float32_operand(self.opcode, "imm0", self.op0, self.imm0)
+        rules.require_float32_operand(self.opcode, "imm1", self.op0, self.imm1)
+        rules.require_no_operand_of_unary(self.opcode, "imm0", self.op0, self.imm0)
+        rules.require_reduce_cmd(
+            self.opcode, self.reduce_cmd, "reset_reduce", "reduce", "load_reduce"
+        )
         if (self.imm1 is not None) != (self.reduce_cmd == "load_reduce"):
             raise NkiValidationError(
                 f"{self.opcode}: imm1 with reduce_cmd {self.reduce_cmd}"

@@ -58,6 +58,12 @@ class TensorScalarReduce(Instruction):
         rules.require_scalar_or_column(self.opcode, "operand0", self.operand0, partitions)
         if self.reduce_res is not None:
             rules.require_scalar_or_column(self.opcode, "reduce_res", self.reduce_res, partitions)
+        rules.require_no_operand_of_unary(self.opcode, "operand0", self.op0, self.operand0)
+        rules.require_dtype(self.opcode, "operand0", self.operand0, "float32")
+        rules.require_dtype(self.opcode, "reduce_init", self.reduce_init, "float32")
+        rules.require_reduce_cmd(
+            self.opcode, self.reduce_cmd, "reset_reduce", "reduce", "load_reduce"
+        )
         if self.op0.kind == "bitvec" or self.reduce_op.name not in _REDUCTIONS:
             raise NkiValidationError(
                 f"{self.opcode}: op0 {self.op0.name}, reduce_op {self.reduce_op.name}",

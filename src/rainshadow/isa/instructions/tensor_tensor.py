@@ -17,6 +17,9 @@ from rainshadow.isa.instruction import Instruction, Signature, Work, instruction
 from rainshadow.isa.operators import AluOperator
 from rainshadow.machine import Chip
 
+#: Integers that GpSimdE computes with as they are.
+WORDS = ("int32", "uint32")
+
 
 @instruction
 @dataclass(slots=True)
@@ -44,14 +47,22 @@ class TensorTensor(Instruction):
         rules.require_not_both_psum(self.opcode, data1=self.data1, data2=self.data2)
         rules.require_no_gpsimd_psum(self.opcode, self.engine, **operands)
         rules.require_integers_for_bits(self.opcode, self.op, **operands)
+        rules.require_binary(self.opcode, self.op)
+        if self.op.name == "power":
+            rules.require_engine(f"{self.opcode} by power", self.engine, Engine.gpsimd)
 
     def meaning(self) -> None:
         shape = self.dst.shape
-        if self.op.kind == "bitvec":
+        if self.op.kind == "bitvec" or self._is_native():
             left, right = self.data1.array, self.data2.array
         else:
             left, right = values.read_f32(self.data1), values.read_f32(self.data2)
         values.write(self.dst, self.op.function(left.reshape(shape), right.reshape(shape)))
+
+    def _is_native(self) -> bool:
+        """GpSimdE computes 32-bit integers as integers."""
+        views = (self.dst, self.data1, self.data2)
+        return self.engine is Engine.gpsimd and all(view.dtype in WORDS for view in views)
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:

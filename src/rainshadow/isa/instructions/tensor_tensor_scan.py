@@ -51,6 +51,7 @@ class TensorTensorScan(Instruction):
         rules.require_same_elements(self.opcode, **operands)
         rules.require_not_both_psum(self.opcode, data0=self.data0, data1=self.data1)
         rules.require_arithmetic(self.opcode, self.op0, self.op1)
+        rules.require_binary(self.opcode, self.op0, self.op1)
         rules.require_scalar_or_column(self.opcode, "initial", self.initial, self.dst.shape[0])
 
     def meaning(self) -> None:

@@ -19,6 +19,7 @@ from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.engine import Engine
 from rainshadow.isa.integers import shown
 from rainshadow.nki import constants
+from rainshadow.nki.isa._issue import NkiInstruction
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,7 +29,10 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(*args, **kwargs)
+            issued = function(*args, **kwargs)
+            if "name" in kwargs and isinstance(issued, NkiInstruction):
+                issued.call(kwargs["name"])
+            return issued
         except RainshadowError:
             raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

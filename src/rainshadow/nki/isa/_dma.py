@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index as whole
 from typing import Any
 
 from rainshadow.errors import NkiValidationError
@@ -15,7 +16,13 @@ from rainshadow.nki.constants import (
     dge_mode,
     oob_mode,
 )
-from rainshadow.nki.isa._issue import NkiInstruction, issue, nothing_issued, trigger_of
+from rainshadow.nki.isa._issue import (
+    NkiInstruction,
+    descriptors_of,
+    issue,
+    nothing_issued,
+    trigger_of,
+)
 
 #: Named here, as the functions' parameters have the enumeration's name.
 _SKIP = oob_mode.skip
@@ -31,10 +38,16 @@ def dma_copy(
     name: str | None = None,
 ) -> NkiInstruction:
     """dst = src by DMA. oob_mode skip leaves out what a dynamic index would move from outside."""
-    skip = oob_mode is _SKIP
+    skip = oob_mode in (_SKIP, _SKIP.value)
     if skip and any(view.offset_from is not None and not view.is_inside() for view in (dst, src)):
         return nothing_issued()
-    return issue(DmaCopy(dst, src, trigger_of(engine, dge_mode), skip))
+    mode = descriptors_of(dge_mode)
+    trigger = trigger_of(engine, mode)
+    return issue(DmaCopy(dst, src, trigger, skip, mode.name, _whole(priority)))
+
+
+def _whole(priority: Any) -> int | None:
+    return None if priority is None else whole(priority)
 
 
 def dma_transpose(
@@ -50,8 +63,10 @@ def dma_transpose(
     order = PERMUTATIONS.get(len(src.shape))
     if axes is not None and order is not None and tuple(axes) != order:
         raise NkiValidationError(f"dma_transpose: axes {tuple(axes)}", allowed=f"{order}")
-    skip = oob_mode is _SKIP
-    return issue(DmaTranspose(dst, src, trigger_of(Engine.unknown, dge_mode), skip))
+    skip = oob_mode in (_SKIP, _SKIP.value)
+    mode = descriptors_of(dge_mode)
+    trigger = trigger_of(Engine.unknown, mode)
+    return issue(DmaTranspose(dst, src, trigger, skip, mode.name, _whole(priority)))
 
 
 def dma_compute(
@@ -63,9 +78,15 @@ def dma_compute(
     oob_mode: oob_mode = oob_mode.error,
     name: str | None = None,
 ) -> NkiInstruction:
-    """dst = sum of srcs."""
+    """dst = sum of srcs. oob_mode skip leaves out rows whose index is outside."""
     if alu_operator(reduce_op).name != "add":
         raise NkiValidationError("dma_compute: reduce_op", allowed="nl.add")
     if scales is not None and any(scale != 1.0 for scale in scales):
         raise NkiValidationError(f"dma_compute: scales {scales}", allowed="1.0 for every source")
-    return issue(DmaCompute(dst, tuple(srcs), len(srcs)))
+    if scales is not None and len(scales) != len(srcs):
+        raise NkiValidationError(
+            f"dma_compute: {len(scales)} scales for {len(srcs)} srcs", allowed="one for each source"
+        )
+    if not unique_indices:
+        raise NkiValidationError("dma_compute: unique_indices=False", allowed="True, so far")
+    return issue(DmaCompute(dst, tuple(srcs), len(srcs), oob_mode in (_SKIP, _SKIP.value)))

@@ -21,12 +21,14 @@ from rainshadow.isa.instructions.select_reduce import SelectReduce
 from rainshadow.isa.instructions.tensor_copy import TensorCopy
 from rainshadow.isa.instructions.tensor_copy_predicated import TensorCopyPredicated
 from rainshadow.isa.instructions.tensor_scalar import TensorScalar
-from rainshadow.isa.instructions.tensor_tensor import TensorTensor
+from rainshadow.isa.instructions.tensor_tensor import WORDS, TensorTensor
+from rainshadow.isa.integers import whole as integer
+from rainshadow.isa.memory import Space
 from rainshadow.isa.operators import activation_function, alu_operator
 from rainshadow.nki.constants import (
     reduce_cmd,
 )
-from rainshadow.nki.isa._issue import NkiInstruction, engine_or, issue
+from rainshadow.nki.isa._issue import NkiInstruction, engine_or, issue, other_operand
 from rainshadow.sim.recorder import active_recorder
 
 
@@ -52,10 +54,13 @@ def tensor_tensor(
     engine: Engine = Engine.unknown,
     name: str | None = None,
 ) -> NkiInstruction:
-    """dst = data1 op data2."""
-    return issue(
-        TensorTensor(dst, data1, data2, alu_operator(op), engine_or(engine, Engine.vector))
-    )
+    """dst = data1 op data2; power, and integers of 32 bits in SBUF, on GpSimdE unless named."""
+    operator = alu_operator(op)
+    usual = Engine.vector
+    words = all(view.dtype in WORDS and view.space is Space.sbuf for view in (dst, data1, data2))
+    if operator.name == "power" or (words and operator.kind != "bitvec"):
+        usual = Engine.gpsimd
+    return issue(TensorTensor(dst, data1, data2, operator, engine_or(engine, usual)))
 
 
 def tensor_scalar(
@@ -71,11 +76,11 @@ def tensor_scalar(
     name: str | None = None,
 ) -> NkiInstruction:
     """dst = (data op0 operand0) op1 operand1."""
-    second = None if op1 is None else alu_operator(op1)
+    first, second = alu_operator(op0), None if op1 is None else alu_operator(op1)
     return issue(
         TensorScalar(
-            dst, data, alu_operator(op0), operand0, reverse0, second, operand1, reverse1,
-            engine_or(engine, Engine.vector),
+            dst, data, first, other_operand(first, operand0), reverse0, second,
+            other_operand(second, operand1), reverse1, engine_or(engine, Engine.vector),
         )
     )  # fmt: skip
 
@@ -92,10 +97,10 @@ def scalar_tensor_tensor(
     name: str | None = None,
 ) -> NkiInstruction:
     """dst = (data op0 operand0) op1 operand1, operand1 a tensor."""
+    first, second = alu_operator(op0), alu_operator(op1)
+    operand0 = other_operand(first, operand0)
     return issue(
-        ScalarTensorTensor(
-            dst, data, alu_operator(op0), operand0, alu_operator(op1), operand1, reverse0, reverse1
-        )
+        ScalarTensorTensor(dst, data, first, operand0, second, operand1, reverse0, reverse1)
     )
 
 
@@ -201,7 +206,15 @@ def iota(
     name: str | None = None,
 ) -> NkiInstruction:
     """dst[p, i] = offset + p * channel_multiplier + pattern(i)."""
-    return issue(Iota(dst, _pattern(pattern), whole(offset), whole(channel_multiplier)))
+    start, step = _int32("offset", offset), _int32("channel_multiplier", channel_multiplier)
+    return issue(Iota(dst, _pattern(pattern), start, step))
+
+
+def _int32(name: str, value: Any) -> int:
+    number = integer(value, name)
+    if not -(2**31) <= number < 2**31:
+        raise NkiValidationError(f"{name} {number}", allowed="an int32")
+    return number
 
 
 def _pattern(pattern: Any) -> tuple[tuple[int, int], ...]:
@@ -221,8 +234,8 @@ def affine_select(
     """dst = on_true_tile where cmp_op(offset + p * channel_multiplier + pattern, 0)."""
     return issue(
         AffineSelect(
-            dst, _pattern(pattern), whole(channel_multiplier), on_true_tile, on_false_value,
-            alu_operator(cmp_op), whole(offset),
+            dst, _pattern(pattern), _int32("channel_multiplier", channel_multiplier),
+            on_true_tile, on_false_value, alu_operator(cmp_op), _int32("offset", offset),
         )
     )  # fmt: skip
 

@@ -9,6 +9,8 @@ from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.engine import Engine
 from rainshadow.isa.instruction import Instruction
 from rainshadow.isa.instructions.tensor_copy import TensorCopy
+from rainshadow.isa.integers import shown
+from rainshadow.isa.operators import AluOperator
 from rainshadow.nki import spread
 from rainshadow.nki.constants import dge_mode
 from rainshadow.sim.recorder import Recorder, active_recorder
@@ -21,6 +23,14 @@ class NkiInstruction:
 
     def __init__(self, handle: tuple[Recorder, int]) -> None:
         self.handle = handle
+
+    def call(self, name: str | None) -> None:
+        """Name it, for `with_schedule`; the last one of a name has it."""
+        if name is not None:
+            if not isinstance(name, str):
+                raise NkiValidationError(f"name is {shown(name)}", allowed="a string")
+            recorder, row = self.handle
+            recorder.named_rows[name] = row
 
     def depends_on(self, *producers: NkiInstruction) -> NkiInstruction:
         """This instruction starts when every producer is done. Returns self.
@@ -59,6 +69,16 @@ def nothing_issued() -> NkiInstruction:
 def engine_or(chosen: Engine, otherwise: Engine) -> Engine:
     """The engine that the kernel names, or this one."""
     return otherwise if chosen is Engine.unknown else chosen
+
+
+def other_operand(op: AluOperator | None, operand: Any) -> Any:
+    """What stands beside a unary operator's tensor: nothing, written as 0."""
+    return 0.0 if op is not None and op.unary and operand is None else operand
+
+
+def descriptors_of(mode: Any) -> dge_mode:
+    """The mode that a kernel names, or gives the number of."""
+    return dge_mode(mode)
 
 
 def trigger_of(chosen: Engine, mode: dge_mode) -> Engine:

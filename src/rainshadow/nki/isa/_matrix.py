@@ -37,7 +37,15 @@ def nc_matmul(
         accumulate = active_recorder().continue_accumulation(dst)
     mode = matmul_perf_mode(perf_mode).value
     tile = _pair(tile_position), _pair(tile_size)
-    return issue(NcMatmul(dst, stationary, moving, bool(accumulate), is_transpose, mode, *tile))
+    bits = bool(is_transpose) and _is_exact()
+    return issue(
+        NcMatmul(dst, stationary, moving, bool(accumulate), bool(is_transpose), mode, *tile, bits)
+    )
+
+
+def _is_exact() -> bool:
+    """Whether TensorE transposes bits; before NeuronCore-v3 it multiplies."""
+    return active_recorder().chip.generation != "gen2"
 
 
 def _pair(given: Any) -> tuple[int, ...]:
@@ -77,5 +85,6 @@ def nc_transpose(
     dst: NkiTensor, data: NkiTensor, engine: Engine = Engine.unknown, name: str | None = None
 ) -> NkiInstruction:
     """dst = data.T, on TensorE into PSUM unless dst or the engine named says otherwise."""
-    usual = Engine.vector if dst.space is MemoryRegion.sbuf else Engine.tensor
-    return issue(NcTranspose(dst, data, engine_or(engine, usual)))
+    on_tensor = dst.space is MemoryRegion.psum and data.space is MemoryRegion.sbuf
+    chosen = engine_or(engine, Engine.tensor if on_tensor else Engine.vector)
+    return issue(NcTranspose(dst, data, chosen, spreads=not _is_exact()))

@@ -18,7 +18,7 @@ from rainshadow.isa.operators import alu_operator
 from rainshadow.nki.constants import (
     reduce_cmd,
 )
-from rainshadow.nki.isa._issue import NkiInstruction, issue
+from rainshadow.nki.isa._issue import NkiInstruction, issue, other_operand
 from rainshadow.sim.recorder import active_recorder
 
 
@@ -80,9 +80,10 @@ def tensor_scalar_reduce(
     name: str | None = None,
 ) -> NkiInstruction:
     """dst = data op0 operand0; reduce_res = reduce_op over the free axes of dst."""
+    first = alu_operator(op0)
     return issue(
         TensorScalarReduce(
-            dst, data, alu_operator(op0), operand0, alu_operator(reduce_op),
+            dst, data, first, other_operand(first, operand0), alu_operator(reduce_op),
             active_recorder().vector_accumulator, reduce_res, reverse0, reduce_cmd.name,
             reduce_init, reduce_res_negate,
         )
@@ -100,9 +101,10 @@ def tensor_scalar_cumulative(
     name: str | None = None,
 ) -> NkiInstruction:
     """dst[:, i] = op1(op0(src[:, i], imm0), dst[:, i-1])."""
+    first = alu_operator(op0)
     return issue(
         TensorScalarCumulative(
-            dst, src, alu_operator(op0), alu_operator(op1), imm0,
+            dst, src, first, alu_operator(op1), other_operand(first, imm0),
             active_recorder().vector_accumulator, imm1, reduce_cmd.name,
         )
     )  # fmt: skip
