@@ -64,7 +64,7 @@ REFUSED: list[tuple[str, str, Callable[[], object], str, str]] = [
         sb(4, 8), hbm(3, 4, 8).select(0, tile(np.zeros((1, 1), np.int32))),
         dge_mode=nisa.dge_mode.none), "an address that a tensor holds", "swdge, hwdge"),
     ("trainium2", "transpose by swdge",
-     lambda: nisa.dma_transpose(sb(8, 16), hbm(16, 8), dge_mode=SW), "swdge", "hwdge or unknown"),
+     lambda: nisa.dma_transpose(sb(8, 16), hbm(16, 8), dge_mode=SW), "swdge", "any other dge_mode"),
     ("trainium2", "transpose by hwdge of 4-byte elements",
      lambda: nisa.dma_transpose(sb(8, 16), hbm(16, 8), dge_mode=HW), "float32", "2-byte"),
     ("trainium2", "transpose by hwdge of 32 rows",

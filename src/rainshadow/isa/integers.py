@@ -24,7 +24,7 @@ def whole(value: Any, what: str) -> int:
         pass
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.item()
-    if not isinstance(value, str | bytes):
+    if not isinstance(value, str | bytes | complex | np.complexfloating):
         try:
             number = int(value)
         except RainshadowError:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rainshadow.errors import NkiValidationError, NotModelled
+from rainshadow.errors import NkiValidationError
 from rainshadow.isa.special import erf
 
 Array = np.ndarray[Any, Any]
@@ -117,8 +117,9 @@ def _power(a: Any, b: Any, out: Array | None = None) -> Array:
 
 
 def _average(a: Any, b: Any, out: Array | None = None) -> Array:
-    raise NotModelled(
+    raise NkiValidationError(
         "nl.average between two operands",
+        allowed="nl.average of partitions",
         fix="use nisa.tensor_partition_reduce, or nl.add and a multiplication",
     )
 

@@ -79,10 +79,10 @@ class DmaTranspose(Instruction):
         elif self.dge == "hwdge":
             rules.require_descriptors(self.opcode, chip, self.dge, self.trigger)
             self._check_hardware()
-        elif self.dge != "unknown" or self.skip_out_of_bounds:
+        elif self.dge == "swdge" or self.skip_out_of_bounds:
             raise NkiValidationError(
                 f"{self.opcode} of plain rows: dge_mode {self.dge}, skip {self.skip_out_of_bounds}",
-                allowed="dge_mode hwdge or unknown; oob_mode skip with an index tile only",
+                allowed="any other dge_mode; oob_mode skip with an index tile only",
             )
 
     def _check_hardware(self) -> None:
