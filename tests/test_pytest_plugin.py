@@ -86,6 +86,37 @@ def test_kernels_run_and_their_traces_are_at_hand(tmp_path):
     assert "tensor of shape (256, 8) in sbuf: 256 partitions" in done.stdout
 
 
+RACING = """
+import nki
+import nki.isa as nisa
+import nki.language as nl
+import numpy as np
+
+
+@nki.jit
+def half(x):
+    tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+    result = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    nisa.dma_copy(dst=tile[:2], src=x[:2])
+    nisa.dma_copy(dst=result, src=tile)
+    return result
+
+
+def test_passes_without_a_look_at_hazards():
+    assert half(np.ones((4, 8), np.float32))[0, 0] == 1
+"""
+
+
+def test_a_hazard_fails_the_test_that_launches_it(tmp_path):
+    (tmp_path / "test_half.py").write_text(RACING)
+    assert "1 passed" in pytest_in(tmp_path, "--rainshadow").stdout
+    done = pytest_in(tmp_path, "--rainshadow", "--rainshadow-check")
+    assert "1 failed" in done.stdout, done.stdout
+    assert "test_half.py:13: nisa.dma_copy(dst=result, src=tile)" in done.stdout
+    assert "error uninitialized-read" in done.stdout
+    assert "findings in these launches: 1" in done.stdout
+
+
 def test_another_chip(tmp_path):
     done = pytest_in(project(tmp_path), "--rainshadow", "--rainshadow-chip", "trn3", "-k", "trace")
     assert "1 passed" in done.stdout and "simulated trainium3" in done.stdout, done.stdout

@@ -100,6 +100,11 @@ def is_dtype(name: str) -> bool:
     return name in _NUMPY
 
 
+def names() -> tuple[str, ...]:
+    """The dtypes there are."""
+    return tuple(_NUMPY)
+
+
 def itemsize(name: str) -> int:
     """Bytes of one element.
 

@@ -2,17 +2,20 @@
 
 The fixture `nki_launches` has the launches of a test: their Traces and Timelines. Without the flag
 nothing is imported and nothing changes; a test that asks for the fixture is skipped.
+With --rainshadow-check a test also fails where one of its launches has a hazard, as
+`rainshadow check` finds them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from rainshadow.findings import Finding
     from rainshadow.machine import Chip
     from rainshadow.nki import Run
     from rainshadow.sim.timeline import Timeline
@@ -78,6 +81,7 @@ class _Session:
         from rainshadow.nki.kernel import Kernel, observe, target_chip
 
         self.num_launches = 0
+        self.findings: list[Finding] = []
         self.kernel_class = Kernel
         self.chip = load_neuron_chip(chip_name) if chip_name else target_chip()
         self.stack = ExitStack()
@@ -98,6 +102,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--rainshadow",
         action="store_true",
         help="run NKI kernels on a simulated NeuronCore instead of a chip",
+    )
+    group.addoption(
+        "--rainshadow-check",
+        action="store_true",
+        help="with --rainshadow: a test fails where one of its launches has a hazard",
     )
     group.addoption(
         "--rainshadow-chip",
@@ -152,14 +161,41 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     )
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """With --rainshadow-check, the launches of a test are checked as well."""
+    session = item.config.stash.get(_SESSION, None)
+    if session is None or not item.config.option.rainshadow_check:
+        return (yield)
+    from rainshadow.findings import in_order
+    from rainshadow.nki.check import watch_launches
+
+    found: list[Finding] = []
+    with watch_launches(session.chip, found):
+        result = yield
+    session.findings += found
+    errors = [finding for finding in in_order(found) if finding.severity == "error"]
+    if errors:
+        pytest.fail("\n".join(map(str, errors)), pytrace=False)
+    return result
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """How many launches there were, so that a run without any is seen."""
+    """How many launches there were, so that a run without any is seen; and their hazards."""
     session = config.stash.get(_SESSION, None)
     # Under pytest-xdist the launches are the workers'.
-    if session is not None and not getattr(config.option, "numprocesses", None):
-        terminalreporter.write_line(
-            f"rainshadow: {session.num_launches} kernel launches on a simulated {session.chip.name}"
-        )
+    if session is None or getattr(config.option, "numprocesses", None):
+        return
+    terminalreporter.write_line(
+        f"rainshadow: {session.num_launches} kernel launches on a simulated {session.chip.name}"
+    )
+    if config.option.rainshadow_check:
+        from rainshadow.findings import in_order
+
+        found = in_order(session.findings)
+        for finding in found:
+            terminalreporter.write_line(str(finding))
+        terminalreporter.write_line(f"rainshadow: findings in these launches: {len(found)}")
 
 
 @pytest.fixture

@@ -61,6 +61,11 @@ def test_every_command_has_help_and_json(name):
         (["profile", f"{KERNELS}:scale", "--arg", "x=256x4"], 1, "128 partitions"),
         (["profile", str(KERNELS), "--arg", "x=1"], 1, "FILE.py:function"),
         (["profile", f"{KERNELS}:scale", "--nonsense"], 1, "nonsense"),
+        (["check", f"{KERNELS}:scale", "--arg", "x=128x4:float99"], 1, "unknown dtype 'float99'"),
+        (["check", f"{KERNELS}:scale", "--arg", "x=0x4"], 1, "axes of 1 or more"),
+        (["check", f"{KERNELS}:scale", "--data", "none", "--arg", "x=128x99999999"], 1, "of HBM"),
+        (["check", f"{KERNELS}:Path", "--arg", "x=1"], 1, "unknown kernel"),
+        (["check", str(KERNELS.parent)], 1, "is a folder"),
     ],
 )
 def test_wrong_input_is_one_message_and_leaves_nothing(tmp_path, words, code, message):

@@ -144,3 +144,29 @@ def test_cores_that_store_in_turns_what_both_know():
 
     assert check(kernel[2], X.copy(), X.copy()) == []
     assert [finding.rule for finding in check(kernel[2], X.copy(), X + 1)] == ["core-race"] * 2
+
+
+@pytest.mark.parametrize("what", ["same", "other"])
+def test_cores_that_store_the_same_at_addresses_known_when_they_run(what):
+    """And read it back after the last of them: whichever core is first, bytes are the same."""
+
+    @jit
+    def kernel(x):
+        out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+        tile = nl.ndarray((32, x.shape[1]), dtype=x.dtype, buffer=nl.sbuf)
+        row = nl.ndarray((1, 1), dtype=nl.int32, buffer=nl.sbuf)
+        nisa.memset(dst=row, value=0)
+        width = x.shape[1]
+        for step in range(4):
+            nisa.dma_copy(dst=tile, src=x[step * 32 : step * 32 + 32])
+            if what == "other" and nl.program_id():
+                nisa.tensor_scalar(dst=tile, data=tile, op0=nl.add, operand0=1.0)
+            nisa.dma_copy(
+                dst=out.ap([[width, 32], [1, width]], scalar_offset=row, indirect_dim=0), src=tile
+            )
+            nisa.tensor_scalar(dst=row, data=row, op0=nl.add, operand0=32)
+        nisa.dma_copy(dst=out, src=out)
+        return out
+
+    found = {finding.rule for finding in check(kernel[2], X.copy())}
+    assert found == ({"core-race"} if what == "other" else set())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,17 @@ def check_launches(run: Callable[[], Any], chip: Chip, path: Path) -> list[Findi
     Errors: those of `run` that are not about NKI's rules.
     """
     findings: list[Finding] = []
+    try:
+        with watch_launches(chip, findings):
+            run()
+    except NkiValidationError as error:
+        findings.append(_violation(error, path))
+    return in_order(findings)
+
+
+@contextmanager
+def watch_launches(chip: Chip, findings: list[Finding]) -> Iterator[None]:
+    """Adds to `findings` the hazards of every launch made inside the block, whoever makes it."""
 
     def look(launch: Run) -> None:
         traces = (launch.trace, *launch.other_traces)
@@ -48,12 +60,8 @@ def check_launches(run: Callable[[], Any], chip: Chip, path: Path) -> list[Findi
             cores = traces[first : first + launch.lnc]
             findings.extend(find_hazards(cores, chip, _dependence(launch)))
 
-    try:
-        with observe(look, chip, again=True):
-            run()
-    except NkiValidationError as error:
-        findings.append(_violation(error, path))
-    return in_order(findings)
+    with observe(look, chip, again=True):
+        yield
 
 
 def _dependence(launch: Run) -> Callable[[frozenset[SourceLine]], bool] | None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from rainshadow import dtypes
-from rainshadow.errors import InputError, NkiValidationError, RainshadowError
+from rainshadow.errors import CapacityError, InputError, NkiValidationError, RainshadowError
 from rainshadow.isa.access import AccessPattern
 from rainshadow.machine import Chip, load_chip
 from rainshadow.nki import schedule
@@ -401,8 +401,15 @@ def _execute(
 ) -> Any:
     """Bind the arguments and run the kernel's Python; what it returns."""
     names = _argument_names(function, args, kwargs)
-    bound = [_bind(recorder, value, name) for value, name in zip(args, names, strict=False)]
-    named = {name: _bind(recorder, value, name) for name, value in kwargs.items()}
+    try:
+        bound = [_bind(recorder, value, name) for value, name in zip(args, names, strict=False)]
+        named = {name: _bind(recorder, value, name) for name, value in kwargs.items()}
+    except CapacityError as error:
+        raise InputError(
+            f"the arguments do not fit the core's share of HBM: {error.what}",
+            allowed=error.allowed,
+            fix="give smaller arguments, or shard them over more cores",
+        ) from None
     try:
         with activate(recorder):
             returned = function(*bound, **named)

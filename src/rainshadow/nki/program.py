@@ -94,7 +94,7 @@ def load_kernel(path: Path, name: str) -> Callable[..., Any]:
         spec.loader.exec_module(module)
     kernels = {key: value for key, value in vars(module).items() if isinstance(value, Kernel)}
     found = kernels.get(name) or getattr(module, name, None)
-    if not callable(found):
+    if not callable(found) or isinstance(found, type):
         raise UnknownNameError(f"kernel of {path}", name, kernels or _functions(module))
     return found
 
@@ -157,8 +157,11 @@ def _value(argument: str, text: str, generator: np.random.Generator | None) -> A
     shape_text, _, dtype = text.partition(":")
     extents = shape_text.split("x")
     if all(extent.isdecimal() for extent in extents) and (len(extents) > 1 or dtype):
-        dtypes.numpy_dtype(dtype or "float32")
+        if dtype and not dtypes.is_dtype(dtype):
+            raise UnknownNameError("dtype", dtype, dtypes.names())
         shape = tuple(int(extent) for extent in extents)
+        if 0 in shape:
+            raise InputError(f"--arg {argument}", allowed="axes of 1 or more")
         return _tensor(shape, dtype or "float32", generator)
     if dtypes.is_dtype(text):
         return text
@@ -188,6 +191,8 @@ def _tensor(shape: tuple[int, ...], dtype: str, generator: np.random.Generator |
 
 
 def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder", allowed="FILE.py or FILE.py:function")
     if not path.is_file():
         raise InputError(f"no file {path}", allowed="FILE.py or FILE.py:function")
 

@@ -233,6 +233,32 @@ def test_orders_reach_through_other_memory_along_chains(through, rules):
     assert [finding.rule for finding in hazards(kernel[2])] == rules
 
 
+@pytest.mark.parametrize(("sent", "rules"), [("read", []), ("other", ["core-race"] * 2)])
+def test_a_message_orders_what_its_tiles_depend_on(sent, rules):
+    """Core 0 writes shared memory and reads it again; core 1 writes it once it has the message."""
+
+    @jit
+    def kernel(x):
+        me = nl.program_id()
+        shared = nl.ndarray((1, 512), dtype=x.dtype, buffer=nl.shared_hbm, name="shared")
+        out = nl.ndarray((2, 512), dtype=x.dtype, buffer=nl.shared_hbm)
+        read, other, got = (nl.ndarray((1, 512), x.dtype, nl.sbuf) for _ in range(3))
+        for tile in (read, other):
+            nisa.dma_copy(dst=tile, src=x[:1])
+        if me == 0:
+            nisa.dma_copy(dst=shared, src=other)
+            nisa.dma_copy(dst=read, src=shared)
+        nisa.sendrecv(src={"read": read, "other": other}[sent], dst=got, send_to_rank=1 - me,
+                      recv_from_rank=1 - me, pipe_id=0)  # fmt: skip
+        if me == 1:
+            nisa.tensor_scalar(dst=got, data=got, op0=nl.add, operand0=1.0)
+            nisa.dma_copy(dst=shared, src=got)
+        nisa.dma_copy(dst=out[me : me + 1], src=got)
+        return out
+
+    assert [finding.rule for finding in hazards(kernel[2])] == rules
+
+
 def test_more_cores_than_two_are_not_modelled():
     machine = load_chip("trainium2")
     trace = record(lambda x: result(x, x), (X,), chip=machine).trace

@@ -1,8 +1,9 @@
-"""Hazards between the cores of a launch: accesses of shared HBM that no barrier orders.
+"""Hazards between the cores of a launch: accesses of shared HBM that no meeting orders.
 
 A core_barrier orders the accesses of its `data` tensor on one side of it with those on the other
-side of the same barrier of the other core, and what depends on either; nothing else does. Source:
-AWS Neuron docs 2.32, nki.isa.core_barrier.
+side of the same barrier of the other core, and what depends on either; a sendrecv orders what its
+tiles depend on, on both cores, with what depends on them; nothing else does. Source: AWS Neuron
+docs 2.32, nki.isa.core_barrier, nki.isa.sendrecv.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rainshadow.sim.hazards.clocks import Barriers, Clocks, clocks_of
+from rainshadow.sim.hazards.clocks import MESSAGE, Clocks, Meetings, clocks_of
 from rainshadow.sim.hazards.history import History
 from rainshadow.sim.hazards.lines import Lines
 from rainshadow.sim.hazards.rules import (
@@ -21,7 +22,13 @@ from rainshadow.sim.hazards.rules import (
     Conflicts,
     conflicts_of,
 )
-from rainshadow.sim.hazards.touches import Launch, Touches, is_barrier
+from rainshadow.sim.hazards.touches import (
+    Launch,
+    Touches,
+    is_barrier,
+    is_dma_copy,
+    is_message,
+)
 
 Column = np.ndarray[Any, np.dtype[Any]]
 
@@ -32,49 +39,50 @@ def find_between_cores(touches: Touches, history: History) -> list[Conflicts]:
     if not shared.any():
         return []
     some = Touches(touches.launch, touches.atom[shared], touches.access[shared], touches.size_bytes)
-    barriers = _common_barriers(touches.launch)
-    epoch = _epochs(touches.launch, barriers)[some.access]
+    meetings = _common_meetings(touches.launch)
+    epoch = _epochs(touches.launch, meetings)[some.access]
     core = touches.launch.core_of(some.row)
     at_end = touches.launch.is_end[some.access]
     return [
-        _races(some, epoch, core, at_end, lambda: clocks_of(touches, barriers)),
+        _races(some, epoch, core, at_end, lambda: clocks_of(touches, meetings)),
         *_uninitialized(some, epoch, core, at_end, history, shared),
     ]
 
 
-def _common_barriers(launch: Launch) -> Barriers:
-    """The barriers on which both cores agree."""
-    barriers = [
-        _barriers(launch, core, int(launch.first_row[core])) for core in range(len(launch.traces))
+def _common_meetings(launch: Launch) -> Meetings:
+    """The meetings on which both cores agree."""
+    found = [
+        _meetings(launch, core, int(launch.first_row[core])) for core in range(len(launch.traces))
     ]
-    number = min(len(rows) for rows, _ in barriers)
-    rows = np.stack([rows[:number] for rows, _ in barriers])
-    names = np.stack([tensors[:number] for _, tensors in barriers])
+    number = min(len(rows) for rows, _ in found)
+    rows = np.stack([rows[:number] for rows, _ in found])
+    names = np.stack([tensors[:number] for _, tensors in found])
     common = (names == names[0]).all(axis=0)
-    return Barriers(rows[:, common], names[0][common])
+    return Meetings(rows[:, common], names[0][common])
 
 
-def _epochs(launch: Launch, barriers: Barriers) -> Column:
+def _epochs(launch: Launch, meetings: Meetings) -> Column:
     """int64[m]: how many barriers on its tensor lie before an access."""
     epoch = np.zeros(len(launch.row), dtype=np.int64)
     core = launch.core_of(launch.row)
-    for tensor in np.unique(barriers.tensors).tolist():
-        mine = barriers.tensors == tensor
-        for each, rows in enumerate(barriers.rows):
+    for tensor in np.unique(meetings.tensors[meetings.tensors != MESSAGE]).tolist():
+        mine = meetings.tensors == tensor
+        for each, rows in enumerate(meetings.rows):
             some = np.flatnonzero((launch.tensor == tensor) & (core == each))
             epoch[some] = np.searchsorted(rows[mine], launch.row[some])
-    epoch[launch.is_end] = barriers.count + 1
+    epoch[launch.is_end] = meetings.count + 1
     return epoch
 
 
-def _barriers(launch: Launch, core: int, first_row: int) -> tuple[Column, Column]:
-    """Rows and tensors of a core's barriers."""
+def _meetings(launch: Launch, core: int, first_row: int) -> tuple[Column, Column]:
+    """Rows of a core's barriers and messages; the tensors of the barriers."""
     trace = launch.traces[core]
-    is_one = np.array([is_barrier(s) for s in trace.signatures] or [False], dtype=bool)
-    rows = np.flatnonzero(is_one[trace.signature])
+    kinds = np.array([is_barrier(s) + 2 * is_message(s) for s in trace.signatures] or [0])
+    rows = np.flatnonzero(kinds[trace.signature])
     first_access = np.append(0, trace.access_end)[rows]
-    index = trace.uses[trace.use[first_access], 0]
-    return rows + first_row, launch.numbers[core][index]
+    tensors = launch.numbers[core][trace.uses[trace.use[first_access], 0]]
+    is_one = kinds[trace.signature[rows]] == 1
+    return rows + first_row, np.where(is_one, tensors, MESSAGE)
 
 
 def _races(
@@ -95,16 +103,11 @@ def _races(
         for kind in (0, 1):
             some = np.flatnonzero(exact & (core == each) & (write == bool(kind)))
             np.minimum.at(first[each, kind], group[some], some)
-    first_write = np.full((2, number), len(group), dtype=np.int64)
-    some = np.flatnonzero(write)
-    np.minimum.at(first_write, (core[some], group[some]), some)
     other_write, other_read = first[1 - core, 1, group], first[1 - core, 0, group]
     # Each pair once: at the read, else at core 1's write; at the access that is not exact.
     partner = np.where(write & (core == 0) & exact, len(group), other_write)
     partner = np.where(write & ~exact, np.minimum(other_write, other_read), partner)
-    own_write = first_write[core, group]
-    agreed = _agreed(touches, core, group, number)[group] & (own_write < len(group))
-    safe = agreed & (write | (own_write < np.arange(len(group))))
+    safe = _agreed(touches, core, group, number)
     bad = (partner < len(group)) & ~at_end & ~safe
     partner = np.where(bad, partner, -1)
     if bad.any():
@@ -133,12 +136,15 @@ def _unordered(
 
 
 def _agreed(touches: Touches, core: Column, group: Column, number: int) -> Column:
-    """bool[g]: whether both cores leave the same values in the group's atom, whoever is first.
+    """bool[n]: touches that make no difference whichever core is first: both store the same.
 
-    Cores that both compute a result may both store it: one value throughout, or the same values
-    one after another while nobody reads.
+    Cores that both compute a result may both store it: one value throughout, and reads after the
+    core's own write; or the same values one after another while nobody reads. Memory copied onto
+    itself keeps its value.
     """
-    launch, some = touches.launch, np.flatnonzero(touches.write)
+    launch = touches.launch
+    changing = touches.write & ~_copies_onto_itself(launch)[touches.row]
+    some = np.flatnonzero(changing)
     values = np.stack([launch.use[touches.access], _contents(launch)[touches.row]], axis=1)[some]
     _, value = np.unique(values, axis=0, return_inverse=True)
     # What a chip may write anywhere and nobody knows agrees with nothing.
@@ -155,8 +161,26 @@ def _agreed(touches: Touches, core: Column, group: Column, number: int) -> Colum
     same_order = order[:number] == order[number:]
     has_read = np.zeros(number, dtype=bool)
     has_read[group[~touches.write]] = True
-    agreed: Column = one_value | (same_order & ~has_read)
-    return agreed
+    first_write = _least(2 * number, key, some)[core * number + group]
+    writes = (one_value | (same_order & ~has_read))[group] & (first_write < len(group))
+    reads = one_value[group] & (first_write < np.arange(len(group)))
+    return np.where(changing, writes, reads)
+
+
+def _copies_onto_itself(launch: Launch) -> Column:
+    """bool[rows]: copies of memory onto itself, a fence in AWS's kernels: nothing changes."""
+    copies = launch.by_row(is_dma_copy)
+    reads, writes = np.full(len(copies), -1), np.full(len(copies), -2)
+    reads[launch.row[~launch.write]] = launch.use[~launch.write]
+    writes[launch.row[launch.write]] = launch.use[launch.write]
+    result: Column = copies & (reads == writes)
+    return result
+
+
+def _is_one(number: int, group: Column, value: Column) -> Column:
+    """bool[g]: whether all values of a group are equal."""
+    result: Column = _least(number, group, value) >= -_least(number, group, -value)
+    return result
 
 
 def _least(number: int, group: Column, value: Column) -> Column:

@@ -31,7 +31,7 @@ Column = np.ndarray[Any, np.dtype[Any]]
 #: Columns of `Trace.tensors`.
 _SPACE, _START, _PARTITIONS, _ADDRESS, _SIZE, _FLAGS, _LINE, _NAME, _SHARED = range(9)
 _HBM = SPACES.index("hbm")
-_BARRIER = "core_barrier"
+_BARRIER, _MESSAGE = "core_barrier", "sendrecv"
 #: Opcodes that write PSUM as the systolic array does.
 _MATMULS = ("nc_matmul", "nc_matmul_mx")
 
@@ -121,6 +121,14 @@ class Touches:
 
 def is_barrier(signature: Any) -> bool:
     return bool(signature.opcode == _BARRIER)
+
+
+def is_message(signature: Any) -> bool:
+    return bool(signature.opcode == _MESSAGE)
+
+
+def is_dma_copy(signature: Any) -> bool:
+    return bool(signature.opcode == "dma_copy")
 
 
 def is_matmul(signature: Any) -> bool:
