@@ -169,7 +169,7 @@ def rates_of(
     """
     fitted = fitted or calibration()
     reach = family_fraction(chip, fitted) * software.efficiency
-    scale = np.array([1.0, 1.0, fitted.fp8, fitted.mxfp8, fitted.nvfp4])
+    scale = np.array([1.0, 1.0, *(fitted.fp8 * part for part in (1.0, fitted.mxfp8, fitted.nvfp4))])
     peaks = np.array(chip_peaks(chip, pick))
     wide = peaks[PRECISIONS.index("bfloat16")] * reach
     memory = pick.higher_is_better(chip.hbm.bandwidth, f"{chip.name} HBM bandwidth")
