@@ -423,8 +423,8 @@ def _zero_stages(row: Mapping[str, str], given: bool) -> list[int]:
     if row["chip"].startswith("TPU") or "a3/" in row["source"]:
         return [3]
     if "LoRA" in row["notes"]:
-        return [1, 3]
-    return [1] if given else [1, 3]
+        return [1, 3] if given else [1]
+    return [1] if given or "mlcommons" in row["source"] else [1, 3]
 
 
 def _shard_size(row: Mapping[str, str], chips: int) -> int:
@@ -440,5 +440,7 @@ def _overlaps(row: Mapping[str, str]) -> bool:
         return "async" in row["notes"]
     old = ("SC21", "Korthikanti", "MT-NLG", "BLOOM")
     if any(word in row["source"] for word in old):
+        return False
+    if "results_v4.0" in row["source"] and "LoRA" in row["notes"]:
         return False
     return "Megatron-LM;" not in row["notes"]
