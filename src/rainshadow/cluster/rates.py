@@ -35,6 +35,9 @@ _PEAKS: Mapping[str, tuple[str, ...]] = {
 
 #: What copies to a host over PCIe 5 x16 reach of its 64 GB/s.
 PCIE_BYTES_PER_S = 50e9
+#: Families whose collectives are kernels on the compute units; TPUs and NeuronCores have engines
+#: of their own for them.
+_SHARED_COLLECTIVES = ("gpu",)
 #: Power per peak rate of H100, the middle of the fitted GPUs.
 _WATTS_PER_TFLOPS = 700 / 989
 
@@ -187,7 +190,7 @@ def rates_of(
         hidden_tensor=fitted.hidden_tensor,
         hidden_data=fitted.hidden_data if software.hidden_data is None else software.hidden_data,
         hidden_expert=fitted.hidden_expert,
-        tax=fitted.tax,
+        tax=fitted.tax if chip.family in _SHARED_COLLECTIVES else 0.0,
         half_rows=fitted.half_rows * wide / 1e15,
         half_width=fitted.half_width,
         host_bytes_per_s=PCIE_BYTES_PER_S

@@ -369,4 +369,4 @@ def _data_s(
     )
     room = np.where(every, count, 1.0) * busy_s * rates.hidden_data
     hidden = np.where(layout.overlap_data, np.minimum(wanted, room), 0.0)
-    return wanted - hidden + _OUTER_TAX * rates.tax * hidden, hidden
+    return wanted - hidden + rates.tax * hidden, hidden

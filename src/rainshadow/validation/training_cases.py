@@ -69,6 +69,10 @@ _MAXTEXT_BATCH |= {"MaxText-512B": 2, "MaxText-128B": 1, "MaxText-52B": 12, "Max
 #: Their recomputation, from the same files; MaxText's "minimal" keeps the matmuls' outputs.
 _MAXTEXT_KEEPS = {"MaxText-32B": "selective"}
 _MAXTEXT_SEQUENCE, _DEFAULT_SEQUENCE = 2048, 8192
+#: Recipes of tpu-recipes that quantize to int8; their README says so, the others run in bf16.
+_INT8_RECIPES = ("v5p/GPT3-175B-MaxText", "GPT3-175B-MaxText/fp8")
+#: Tensor parallelism of every configuration for LoRA on H100 that MLPerf's submitters name.
+_H100_LORA_TENSOR = 4
 _CORES_PER_TRAINIUM1 = 2
 #: Parameters from which GPU runs that state no layout may have had a pipeline.
 _NEEDS_PIPELINE = 100e9
@@ -316,6 +320,8 @@ def _software(row: Mapping[str, str]) -> str:
 def _precision(row: Mapping[str, str]) -> int:
     """The precision of a row; MLPerf v5.1 rows and those without one are read by chip."""
     text = row["precision"].upper()
+    if any(recipe in row["source"] for recipe in _INT8_RECIPES):
+        return PRECISIONS.index("float8")
     if "NVFP4" in text:
         return PRECISIONS.index("nvfp4")
     if "MX" in text and "CS" not in text:
@@ -348,6 +354,8 @@ def _layouts(
         tensor = max(1, tensor // _CORES_PER_TRAINIUM1)
     con = _number(row, "cp", 1)
     tensors = [tensor] if given else [1, 2, 4, 8]
+    if not given and workload.lora_rank and row["chip"] == "H100":
+        tensors = [_H100_LORA_TENSOR]
     large = model.num_parameters > _NEEDS_PIPELINE and not row["chip"].startswith("TPU")
     pipes = [pipe] if given else [1, 2, 4, 8, 16] if large else [1]
     contexts = (
@@ -398,10 +406,10 @@ def _layouts(
 
 def _virtual_stages(row: Mapping[str, str], pipe: int, given: bool) -> list[int]:
     """Interleaving; open where a table of recent runs leaves it out, none in the older papers."""
-    if row.get("vp") or pipe == 1 or not given:
-        return [_number(row, "vp", 1)]
     recent = "mlcommons" in row["source"] or "Bridge" in row["source"]
-    return [1, 2, 4] if recent else [1]
+    if row.get("vp") or not recent or (given and pipe == 1):
+        return [_number(row, "vp", 1)]
+    return [1, 2, 4] if given else [1, 2, 4, 8]
 
 
 def _mode(text: str) -> str:
