@@ -112,7 +112,7 @@ def stage_work(
         vector = vector + keys * _UNFUSED_SCORE_BYTES
     if workload.lora_rank:
         vector = vector + rows * _adapter_values(model) * _BF16 / spread
-    experts = _expert_work(model, layout, rows, tensor, moe_share)
+    experts = _expert_work(model, layout, rows, tensor, moe_share, software)
     weights = (attention + mlp) / 2 * _BF16 / tensor
     widths = sum(i + o for _, i, o, _ in model.attention_matrices) + matrices * (
         model.hidden + dense_share * model.ffn + moe_share * shared
@@ -170,7 +170,12 @@ def _vector_bytes(model: TransformerModel, inner: float) -> tuple[float, float]:
 
 
 def _expert_work(
-    model: TransformerModel, layout: Layout, rows: Any, tensor: Any, moe_share: float
+    model: TransformerModel,
+    layout: Layout,
+    rows: Any,
+    tensor: Any,
+    moe_share: float,
+    software: Software,
 ) -> tuple[Any, Any, Any, Any]:
     """(FLOPs, elementwise bytes, matmul bytes, rows per expert) of a layer's routed experts."""
     moe = model.moe
@@ -186,6 +191,9 @@ def _expert_work(
         # Grouped matmuls cannot add a bias on their way out: every output is read and written.
         values += 2 * (model.hidden + (matrices - 1) * moe.expert_ffn)
     vector = routed * values * _BF16
+    low = np.asarray(layout.precision) >= _FLOAT8
+    operands = _QUANTIZE_BYTES * (model.hidden + moe.expert_ffn) * software.expert_casts
+    vector = vector + np.where(low, routed * operands, 0.0)
     local = local_experts(moe.experts, layout)
     traffic = local * model.expert_parameters * _BF16
     traffic = traffic + routed * matrices * (model.hidden + moe.expert_ffn) * _BF16

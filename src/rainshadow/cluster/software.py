@@ -23,7 +23,8 @@ class Software:
     matmul rate over the family's.
     follows: the stack it grew out of, whose rate a fit expects of it before it has seen any run.
     attention: rate of its attention kernels over those of 2024 and later.  experts: the same of
-    grouped expert matmuls.  hidden_data: overlap of data-parallel collectives, None as fitted.
+    grouped expert matmuls.  expert_casts: share of the traffic of casting routed tokens below 16
+    bits that kernels of their own do.  hidden_data: overlap of data-parallel collectives, None as fitted.
     selective_matmuls: share of matmuls that its selective recomputation runs again.
     launch: share of the host's time per layer that is left, 0 where whole steps are compiled or
     captured as graphs.  single_rail: collectives between nodes use one network interface a node.
@@ -40,6 +41,7 @@ class Software:
     bf16_gradients: bool = False
     attention: float = 1.0
     experts: float = 1.0
+    expert_casts: float = 1.0
     hidden_data: float | None = None
     launch: float = 1.0
     follows: str = ""
