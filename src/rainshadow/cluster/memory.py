@@ -105,15 +105,14 @@ def memory_use(
 
     trained = 0.01 if workload.lora_rank else 1.0
     fp32 = np.equal(layout.precision, _FLOAT32)
-    frozen_fp8 = bool(workload.lora_rank) & (np.asarray(layout.precision) >= _FP8)
-    weight_bytes = np.where(fp32, _FP32, np.where(frozen_fp8, 1, _BF16))
+    per_weight = weight_bytes(layout, workload)
     state = trained * shared(1) * np.where(fp32, 2 * _FP32, _STATE_BYTES)
     on_chip, kept = offloading.on_chip_fractions(layout.offload)
     activations, logits = _activations(model, layout, workload, software)
-    gathered = np.where(stage >= 3, 2 * held.layer * weight_bytes, 0.0)
+    gathered = np.where(stage >= 3, 2 * held.layer * per_weight, 0.0)
     gradient_bytes = np.where(fp32, _FP32, _BF16 if software.bf16_gradients else _FP32)
     return MemoryUse(
-        weights=shared(3) * weight_bytes,
+        weights=shared(3) * per_weight,
         gradients=trained * shared(2) * gradient_bytes,
         optimizer=state * on_chip,
         activations=activations * kept,
@@ -122,6 +121,13 @@ def memory_use(
         reserved=RESERVED_BYTES,
         state_crossing=state,
     )
+
+
+def weight_bytes(layout: Layout, workload: Workload) -> Any:
+    """Bytes of a weight as the matmuls' stack keeps it: LoRA's frozen ones in the low precision."""
+    fp32 = np.equal(layout.precision, _FLOAT32)
+    frozen_fp8 = bool(workload.lora_rank) & (np.asarray(layout.precision) >= _FP8)
+    return np.where(fp32, _FP32, np.where(frozen_fp8, 1, _BF16))
 
 
 def _activations(

@@ -23,6 +23,7 @@ from rainshadow.cluster.memory import (
     device_parameters,
     memory_use,
     micro_batches,
+    weight_bytes,
 )
 from rainshadow.cluster.model import TransformerModel
 from rainshadow.cluster.network import Links
@@ -166,7 +167,8 @@ def _data_collectives(
         gradients = parameters * size * share
         summed = data.reduce_s(links, gradients, degree, apart_by)
         scattered = zero.scatter_s(links, gradients, degree, apart_by, layout.shard_size)
-        gathered = zero.gather_s(links, parameters, degree, apart_by, layout.shard_size)
+        weights = parameters * weight_bytes(layout, workload)
+        gathered = zero.gather_s(links, weights, degree, apart_by, layout.shard_size)
         stage = np.asarray(layout.zero)
         scatter = scatter + np.where(stage > 0, scattered, summed)
         gather = gather + np.where(stage > 2, gathered, np.where(stage > 0, gathered * share, 0.0))

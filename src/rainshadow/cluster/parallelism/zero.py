@@ -14,8 +14,6 @@ import numpy as np
 
 from rainshadow.cluster.network import Links, fastest_s, place
 
-_BF16 = 2
-
 
 def shard_ranks(degree: Any, shard_size: Any) -> Any:
     """Ranks a shard spans; shard_size 0 means all."""
@@ -32,7 +30,7 @@ def scatter_s(links: Links, gradient_bytes: Any, degree: Any, stride: Any, shard
     return inside + fastest_s("all_reduce", gradient_bytes / ranks, between)
 
 
-def gather_s(links: Links, parameters: Any, degree: Any, stride: Any, shard_size: Any) -> Any:
-    """Seconds to gather bf16 weights of `parameters` from their shards."""
+def gather_s(links: Links, weight_bytes: Any, degree: Any, stride: Any, shard_size: Any) -> Any:
+    """Seconds to gather weights from their shards."""
     ranks = shard_ranks(degree, shard_size)
-    return fastest_s("gather", parameters * _BF16, place(links, ranks, stride))
+    return fastest_s("gather", weight_bytes, place(links, ranks, stride))
