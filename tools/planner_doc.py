@@ -95,6 +95,7 @@ def constants(points: Sequence[Point]) -> list[str]:
 BY_HAND = {
     "attention": 1.0,
     "experts": 1.0,
+    "expert_casts": 1.0,
     "vector_traffic": 1.0,
     "selective_matmuls": 0.0,
     "launch": 1.0,

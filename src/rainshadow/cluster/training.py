@@ -47,9 +47,6 @@ _OPTIMIZER_BYTES = 30
 _BACKWARD_MATMULS, _BACKWARD_FUSED_ATTENTION, _BACKWARD_VECTOR = 2.0, 2.5, 2.0
 #: LoRA trains about this share of the weights (rank 16 on attention); frozen ones have no gradient.
 _LORA_SHARE = 0.01
-#: Tax of collectives that leave the scale-up domain over that of those inside: Calculon takes 2 %
-#: of the compute for InfiniBand and 15 % for NVLink.
-_OUTER_TAX = 2 / 15
 #: How sharply the host's time gives way to the chip's, as the exponent of a soft maximum.
 _HOST_POWER = 3.0
 
