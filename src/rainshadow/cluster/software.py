@@ -24,7 +24,8 @@ class Software:
     follows: the stack it grew out of, whose rate a fit expects of it before it has seen any run.
     attention: rate of its attention kernels over those of 2024 and later.  experts: the same of
     grouped expert matmuls.  expert_casts: share of the traffic of casting routed tokens below 16
-    bits that kernels of their own do.  hidden_data: overlap of data-parallel collectives, None as fitted.
+    bits that kernels of their own do.  hidden_data: overlap of data-parallel collectives, None as
+    fitted.
     selective_matmuls: share of matmuls that its selective recomputation runs again.
     launch: share of the host's time per layer that is left, 0 where whole steps are compiled or
     captured as graphs.  single_rail: collectives between nodes use one network interface a node.
