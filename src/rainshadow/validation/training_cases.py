@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rainshadow.cluster.feasibility import precision_known
 from rainshadow.cluster.layout import OFFLOADS, PRECISIONS, RECOMPUTE, SCHEDULES, Layout, Workload
 from rainshadow.cluster.model import TransformerModel
 from rainshadow.cluster.model_files import load_model
@@ -182,6 +183,9 @@ def _case(row: Mapping[str, str]) -> Case:
     system = dataclasses.replace(system, domains=system.domains * slices)
     workload = _workload(row, chips)
     layout = _layouts(row, chips, workload, model)
+    if not np.all(precision_known(system, layout)):
+        name = PRECISIONS[_precision(row)]
+        raise InputError(f"{system.chip.name} has no peak in {name}")
     return Case(
         id=row["id"],
         source=row["source"],
@@ -359,7 +363,11 @@ def _layouts(
     large = model.num_parameters > _NEEDS_PIPELINE and not row["chip"].startswith("TPU")
     pipes = [pipe] if given else [1, 2, 4, 8, 16] if large else [1]
     contexts = (
-        [con] if given else [1, 2] if workload.lora_rank or workload.global_batch < chips else [1]
+        [con]
+        if given
+        else [1, 2, 4, 8]
+        if workload.lora_rank or workload.global_batch < chips
+        else [1]
     )
     mode_name = row["recompute"]
     if row["model"].startswith("MaxText"):
