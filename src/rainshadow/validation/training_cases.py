@@ -353,29 +353,14 @@ def _layouts(
 ) -> Layout:
     """Every layout the row allows, as a table."""
     given = bool(row["tp"])
-    tensor, pipe = _number(row, "tp", 0), _number(row, "pp", 1)
-    if row["chip"] == "Trainium1" and given:
-        tensor = max(1, tensor // _CORES_PER_TRAINIUM1)
-    con = _number(row, "cp", 1)
-    tensors = [tensor] if given else [1, 2, 4, 8]
-    if not given and workload.lora_rank and row["chip"] == "H100":
-        tensors = [_H100_LORA_TENSOR]
-    large = model.num_parameters > _NEEDS_PIPELINE and not row["chip"].startswith("TPU")
-    pipes = [pipe] if given else [1, 2, 4, 8, 16] if large else [1]
-    contexts = (
-        [con]
-        if given
-        else [1, 2, 4, 8]
-        if workload.lora_rank or workload.global_batch < chips
-        else [1]
-    )
+    tensors, pipes, contexts = _degrees(row, chips, workload, model)
     mode_name = row["recompute"]
     if row["model"].startswith("MaxText"):
         mode_name = _MAXTEXT_KEEPS.get(row["model"], "full")
     # MaxText recomputes by default; its recipes for large batches keep a part.
     open_modes = [1, 2] if row["chip"].startswith("TPU") else [0, 1, 2]
     modes = [RECOMPUTE.index(_mode(mode_name))] if mode_name else open_modes
-    virtuals = _virtual_stages(row, pipe, given)
+    virtuals = _virtual_stages(row, pipes[0], given)
     leaves = row["chip"].startswith("TPU") or row["chip"] in ("GB200", "GB300")
     keeps = [0, OFFLOADS.index("activations")] if leaves else [0]
     sizes = [_number(row, "micro_batch", 0)] if row["micro_batch"] else [1, 2, 4, 8, 16]
@@ -385,7 +370,7 @@ def _layouts(
     t, p, c, mode, size, stage, virtual, keep = grid
     fits = (chips % (t * p * c) == 0) & (model.kv_heads % np.minimum(t, model.kv_heads) == 0)
     d = chips // np.maximum(t * p * c, 1)
-    if row["chip"] == "Trainium1" and row["micro_batch"] and tensor == 1:
+    if row["chip"] == "Trainium1" and row["micro_batch"] and tensors == [1]:
         size = size * _CORES_PER_TRAINIUM1
     exact = workload.global_batch % np.maximum(d * size, 1) == 0
     fits &= exact | (d * size <= workload.global_batch) | (given & bool(row["micro_batch"]))
@@ -410,6 +395,23 @@ def _layouts(
         precision=_precision(row),
         overlap_tensor=_overlaps(row),
     )
+
+
+def _degrees(
+    row: Mapping[str, str], chips: int, workload: Workload, model: TransformerModel
+) -> tuple[list[int], list[int], list[int]]:
+    """(tensor, pipeline, context) degrees that the row allows: its own, or the usual ones."""
+    if row["tp"]:
+        tensor = _number(row, "tp", 1)
+        if row["chip"] == "Trainium1":
+            tensor = max(1, tensor // _CORES_PER_TRAINIUM1)
+        return [tensor], [_number(row, "pp", 1)], [_number(row, "cp", 1)]
+    tensors = [1, 2, 4, 8]
+    if workload.lora_rank and row["chip"] == "H100":
+        tensors = [_H100_LORA_TENSOR]
+    large = model.num_parameters > _NEEDS_PIPELINE and not row["chip"].startswith("TPU")
+    split = bool(workload.lora_rank) or workload.global_batch < chips
+    return tensors, [1, 2, 4, 8, 16] if large else [1], [1, 2, 4, 8] if split else [1]
 
 
 def _virtual_stages(row: Mapping[str, str], pipe: int, given: bool) -> list[int]:
