@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from rainshadow.isa import access, indices
+from rainshadow.isa import access, columns, indices
 from rainshadow.isa.describe import Rule, engines_of, raised_in, rules_of, source_of, summary_of
 from rainshadow.isa.instruction import load_instructions
 from rainshadow.sim import recorder
@@ -32,6 +32,10 @@ def table() -> str:
     lines += _rows(
         [*raised_in(access), *raised_in(indices), *raised_in(recorder)], with_operands=False
     )
+    lines.append("\n## Columns that an index tile picks, on NeuronCore-v4\n")
+    lines += _rows(raised_in(columns), with_operands=False)
+    taking = [name for name, cls in sorted(load_instructions().items()) if cls.COLUMNS]
+    lines.append(f"\nTaken by {', '.join(taking)}.")
     for name, cls in sorted(load_instructions().items()):
         lines.append(f"\n## {name}\n")
         lines.append(f"{summary_of(cls)} Engines: {', '.join(engines_of(cls))}.\n")

@@ -320,3 +320,36 @@ def test_part_of_the_rows_that_an_index_picks_is_refused():
     assert picked[:, 0:2].shape == (3, 2)
     with pytest.raises(NkiValidationError, match="slice the index tile"):
         picked[0:2]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda on, off: on.ap([[128, 8], [1, 32]]), "a stride of 128 from partition to partition"),
+        (lambda on, off: on.ap([[1, 32], [64, 8]]), "a stride of 1 from partition to partition"),
+        (lambda on, off: on.ap([]), "pattern is"),
+        (lambda on, off: on.ap([[1, 2, 3]]), "pattern is"),
+        (lambda on, off: off.ap([[64, 8], [1, 64]], scalar_offset=1, vector_offset=on), "one of"),
+        (lambda on, off: off.ap([[64, 8], [1, 64]], vector_offset=on), "tensor of integers"),
+        (lambda on, off: off.ap([[64, 8], [1, 64]], scalar_offset=1, indirect_dim=2), "0..1"),
+        (lambda on, off: off.ap([[64, 8], [1, 64]], scalar_offset=on), "tensor of integers"),
+        (lambda on, off: on.ap([[64, 8], [1, 64]], vector_offset=on.view("int32")), "HBM"),
+        (lambda on, off: off.vector_select(0, on), "tensor of integers"),
+    ],
+)
+def test_a_pattern_that_no_instruction_can_use_is_refused(make, message):
+    from on_core import blank, core
+
+    with core():
+        on, off = blank(16, 64), blank(32, 64, space=Space.shared_hbm)
+        with pytest.raises(NkiValidationError, match=message):
+            make(on, off)
+
+
+def test_an_offset_counts_elements_of_the_dtype_asked_for():
+    from on_core import blank, core
+
+    with core():
+        table = blank(4, 8, dtype="int32", space=Space.shared_hbm)
+        row = table.ap([[1, 16]], scalar_offset=2, indirect_dim=0, dtype="bfloat16")
+        assert row.offset == 2 * 16 and row.dtype == "bfloat16"

@@ -527,7 +527,8 @@ def test_dma_transpose_of_picked_rows_of_four_axes_leaves_out_what_is_outside():
 
 def test_an_index_tile_is_refused_where_rows_cannot_be_picked():
     with core():
-        rows, index = tile(np.ones((64, 16), np.float32)), tile(np.zeros((64, 1), np.uint32))
+        rows = tile(np.ones((64, 16), np.float32), Space.shared_hbm)
+        index = tile(np.zeros((64, 1), np.uint32))
         with pytest.raises(NkiValidationError, match="rows of src are picked by an index tile"):
             nisa.tensor_copy(blank(64, 16), gathered(rows, index, 16))
 

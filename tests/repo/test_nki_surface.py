@@ -34,7 +34,6 @@ ROWS = [
 
 #: Name -> why ours lacks it. Every entry must still be missing.
 KNOWN_DIFFERENCES: dict[str, str] = {
-    "nki.language.NkiTensor.indirect": "tensor indirection of NeuronCore-v4: not modelled yet",
     **{
         f"neuronxcc.nki.FrameworkKernel{method}": "writes calls for XLA, which nothing here reads"
         for method in (

@@ -64,6 +64,7 @@ def _entry(cls: type[Instruction]) -> dict[str, Any]:
         "reads": list(cls.READS),
         "writes": list(cls.WRITES),
         "rows_by_index": list(cls.INDIRECT),
+        "columns_by_index": list(cls.COLUMNS),
         "options": list(cls.PARAMS),
         "rules": [asdict(rule) for rule in rules_of(cls)],
         "cost": cost_of(cls),
@@ -86,11 +87,14 @@ def _text(entry: dict[str, Any]) -> list[str]:
     lines = [f"{entry['module']}.{entry['signature']}", *_wrapped(entry["summary"], "")]
     lines += ["", f"engines: {', '.join(entry['engines'])}", ""]
     lines += _wrapped(entry["operands"], "operands: ")
-    indexed = f"; rows by index: {', '.join(entry['rows_by_index'])}"
     lines.append(
-        f"reads {', '.join(entry['reads']) or 'nothing'}; writes {', '.join(entry['writes'])}"
-        + (indexed if entry["rows_by_index"] else "")
+        f"reads {', '.join(entry['reads']) or 'nothing'}; "
+        f"writes {', '.join(entry['writes']) or 'nothing'}"
     )
+    for what in ("rows", "columns"):
+        if entry[f"{what}_by_index"]:
+            where = " (gen4)" if what == "columns" else ""
+            lines.append(f"{what} by an index tile{where}: {', '.join(entry[f'{what}_by_index'])}")
     lines += ["", "rules:"]
     for rule in entry["rules"]:
         about = f" ({', '.join(rule['operands'])})" if rule["operands"] else ""

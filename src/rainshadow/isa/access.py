@@ -14,8 +14,17 @@ import numpy as np
 
 from rainshadow import dtypes
 from rainshadow.errors import NkiValidationError, OutOfBoundsError
-from rainshadow.isa.indices import Indirection, axis_names, window
-from rainshadow.isa.integers import shown, whole
+from rainshadow.isa.indices import (
+    COLUMN_AXIS,
+    Indirection,
+    axis_names,
+    explicit,
+    indirect_columns,
+    require_dynamic_offset,
+    require_index_tile,
+    window,
+)
+from rainshadow.isa.integers import whole
 from rainshadow.isa.memory import Buffer, Space
 from rainshadow.isa.strides import comb_of, merge_axes, reshape_strides
 
@@ -142,7 +151,7 @@ class AccessPattern:
             self.shape,
             self.strides,
             self.start_partition,
-            None if self.indirection is None else self.indirection.index.kind(),
+            self.indirection and (self.indirection.axis, self.indirection.index.kind()),
         )
         number = _KINDS.get(described)
         self.kind_number = number or _KINDS.setdefault(described, next(_NEXT_KIND))
@@ -268,11 +277,13 @@ class AccessPattern:
         indirection: Indirection | None = None,
     ) -> AccessPattern:
         picked = self.indirection
-        if picked is not None and (shape[0], strides[0]) != (self.shape[0], self.strides[0]):
+        if picked is not None and (
+            (shape[0], strides[0]) != (self.shape[0], self.strides[0]) or picked.axis == COLUMN_AXIS
+        ):
             raise NkiValidationError(
-                f"rows of a view of shape {self.shape} whose rows an index tile picks",
-                allowed="windows of its other axes",
-                fix="slice the index tile before vector_select",
+                f"a window of a view of shape {self.shape} whose positions an index tile picks",
+                allowed="windows of other axes than it picks from",
+                fix="slice the index tile, or the tensor before its positions are picked",
             )
         result = AccessPattern(
             self.buffer_,
@@ -339,6 +350,7 @@ class AccessPattern:
                 f"vector_select on axis {dim} of a tensor in {self.buffer_.space.value}",
                 allowed="axis 0 of an HBM tensor",
             )
+        require_index_tile("vector_select", vector_offset)
         indirection = Indirection(vector_offset, 0, self.strides[0], self.shape[0])
         rows = vector_offset.shape[0] * vector_offset.elements
         shape = (rows, *self.shape[1:])
@@ -494,24 +506,18 @@ class AccessPattern:
         dtype: str | None = None,
     ) -> AccessPattern:
         """An explicit [[stride, count], ...] pattern over the buffer, in elements of `dtype`."""
-        view = self if dtype is None or dtype == self.dtype else self._retyped(dtype)
-        base = view.offset + (0 if offset is None else whole(offset, "ap: offset"))
-        try:
-            pairs = [(stride, count) for stride, count in pattern]
-        except (TypeError, ValueError):
-            raise NkiValidationError(
-                f"ap: pattern is {shown(pattern)}", allowed="[[stride, count], ...]"
-            ) from None
-        shape = tuple(whole(count, "ap: a count of the pattern") for _, count in pairs)
-        strides = tuple(whole(stride, "ap: a stride of the pattern") for stride, _ in pairs)
+        old, new = self.itemsize, dtypes.itemsize(dtype or self.dtype)
+        base = self.offset * old // new + (0 if offset is None else whole(offset, "ap: offset"))
+        shape, strides = explicit(self, pattern, self.buffer_.size_bytes // new)
+        if scalar_offset is not None or vector_offset is not None:
+            require_dynamic_offset(self, scalar_offset, vector_offset, indirect_dim)
+            step = self.strides[indirect_dim] * old // new
         if scalar_offset is not None:
-            base += whole(scalar_offset, "ap: scalar_offset") * view.strides[indirect_dim]
-        result = AccessPattern(view.buffer_, view.dtype, shape, strides, base)
+            base += whole(scalar_offset, "ap: scalar_offset") * step
+        result = AccessPattern(self.buffer_, dtype or self.dtype, shape, strides, base)
         result.offset_from = scalar_offset if isinstance(scalar_offset, AccessPattern) else None
         if vector_offset is not None:
-            result.indirection = Indirection(
-                vector_offset, 0, self.strides[indirect_dim], self.shape[indirect_dim]
-            )
+            result.indirection = Indirection(vector_offset, 0, step, self.shape[indirect_dim])
         result.is_explicit = True
         return result
 
@@ -533,15 +539,15 @@ class AccessPattern:
                 allowed=f"elements 0..{total - 1} of {self.name or 'the tensor'}",
             )
 
-    def _retyped(self, dtype: str) -> AccessPattern:
-        old, new = self.itemsize, dtypes.itemsize(dtype)
-        return AccessPattern(
-            self.buffer_, dtype, self.shape, self.strides, self.offset * old // new
-        )
-
     def view(self, dtype: str) -> AccessPattern:
         """The same bytes as another dtype; the last axis grows or shrinks."""
         old, new = self.itemsize, dtypes.itemsize(dtype)
+        if self.is_indirect():
+            raise NkiValidationError(
+                f"view as {dtype} of a view whose positions a tensor picks",
+                allowed="a plain view",
+                fix="call view before select, vector_select or indirect",
+            )
         if self.strides[-1] != 1 and self.shape[-1] != 1:
             raise NkiValidationError(
                 f"view as {dtype} of a tensor with strides {self.strides}",
@@ -557,6 +563,11 @@ class AccessPattern:
         return AccessPattern(self.buffer_, dtype, shape, strides, self.offset * old // new)
 
     reinterpret_cast = view
+
+    def indirect(self, index: AccessPattern, num_elem: int | None = None) -> AccessPattern:
+        """Columns that an index tile picks, on NeuronCore-v4 (`isa.columns`)."""
+        count, strides, picked = indirect_columns(self, index, num_elem)
+        return self._with((self.shape[0], count), strides, indirection=picked)
 
     def __int__(self) -> int:
         """The value of a tensor of one element, where data are simulated."""

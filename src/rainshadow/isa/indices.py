@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
+from rainshadow import dtypes
 from rainshadow.errors import NkiValidationError, OutOfBoundsError
-from rainshadow.isa.integers import whole
+from rainshadow.isa.integers import shown, whole
+from rainshadow.isa.strides import merge_axes
 
 if TYPE_CHECKING:
     from rainshadow.isa.access import AccessPattern
@@ -23,8 +25,15 @@ class DynamicSlice:
         self.size = size
 
 
+#: The axis whose positions an index tile picks: rows of HBM, or columns on chip.
+ROW_AXIS, COLUMN_AXIS = 0, 1
+
+
 class Indirection:
-    """Rows picked by an index tile: row i of the view is row `index[i]` of the parent's axis."""
+    """Rows or columns picked by an index tile: number i of the view is `index[i]` of the parent's.
+
+    axis: which of them.  stride, limit: of the parent's axis.
+    """
 
     __slots__ = ("axis", "index", "limit", "stride")
 
@@ -35,12 +44,97 @@ class Indirection:
         self.limit = limit
 
 
+def indirect_columns(
+    view: AccessPattern, index: Any, num_elem: Any
+) -> tuple[int, tuple[int, int], Indirection]:
+    """(columns, strides, indirection) of `view.indirect(index, num_elem)`.
+
+    Errors: `NkiValidationError` for views and index tiles that the hardware can't use.
+    """
+    require_index_tile("indirect", index, view.shape[0])
+    merged = merge_axes(list(zip(view.shape[1:], view.strides[1:], strict=True)))
+    if not view.buffer_.on_chip or view.is_indirect() or len(merged) > 1:
+        raise NkiValidationError(
+            f"indirect of {view!r}",
+            allowed="a tile in SBUF or PSUM whose free axes follow each other in memory",
+        )
+    most = min(view.shape[0], _GROUP) * index.elements
+    count = most if num_elem is None else whole(num_elem, "indirect: num_elem")
+    if not 1 <= count <= view.shape[0] * index.elements:
+        raise NkiValidationError(f"indirect: num_elem {count}", allowed=f"1 to {index.size}")
+    limit, stride = merged[0] if merged else (1, 1)
+    return count, (view.strides[0], stride), Indirection(index, COLUMN_AXIS, stride, limit)
+
+
+def require_index_tile(what: str, index: Any, partitions: int | None = None) -> None:
+    """An index tile holds integers, in SBUF.
+
+    Errors: `NkiValidationError` for anything else.
+    """
+    buffer = getattr(index, "buffer_", None)
+    integers = buffer is not None and dtypes.numpy_dtype(index.dtype).kind in "iu"
+    if not integers or partitions not in (None, index.shape[0]):
+        rows = "" if partitions is None else f" of {partitions} partitions"
+        raise NkiValidationError(
+            f"{what}: the index is {index!r}",
+            allowed=f"a tensor of integers{rows}",
+            fix="copy it into an int32 or uint32 tile with nisa.tensor_copy",
+        )
+
+
+def explicit(
+    view: AccessPattern, pattern: Any, partition_elements: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(shape, strides) of a pattern given to `ap`.
+
+    Errors: `NkiValidationError` for none, and where partitions on chip do not follow each other.
+    """
+    try:
+        pairs = [(stride, count) for stride, count in pattern]
+    except (TypeError, ValueError):
+        pairs = []
+    if not pairs:
+        raise NkiValidationError(
+            f"ap: pattern is {shown(pattern)}", allowed="[[stride, count], ...]"
+        )
+    shape = tuple(whole(count, "ap: a count of the pattern") for _, count in pairs)
+    strides = tuple(whole(stride, "ap: a stride of the pattern") for stride, _ in pairs)
+    if view.buffer_.on_chip and shape[0] > 1 and strides[0] != partition_elements:
+        raise NkiValidationError(
+            f"ap: a stride of {strides[0]} from partition to partition of {view!r}",
+            allowed=f"{partition_elements}, the elements of a partition",
+            fix="put the partitions first, one after another",
+        )
+    return shape, strides
+
+
+def require_dynamic_offset(view: AccessPattern, scalar: Any, vector: Any, dim: Any) -> None:
+    """One of scalar_offset, of one integer, and vector_offset, of rows of HBM.
+
+    Errors: `NkiValidationError` for both, and for axes that are none.
+    """
+    if scalar is not None and vector is not None:
+        raise NkiValidationError("ap: scalar_offset and vector_offset", allowed="one of them")
+    if not isinstance(dim, int) or not 0 <= dim < view.ndim:
+        raise NkiValidationError(f"ap: indirect_dim {dim!r}", allowed=f"0..{view.ndim - 1}")
+    if vector is not None:
+        require_index_tile("ap: vector_offset", vector)
+        if view.buffer_.on_chip or dim != ROW_AXIS:
+            raise NkiValidationError(
+                f"ap: vector_offset on axis {dim} of {view!r}", allowed="axis 0 of an HBM tensor"
+            )
+    elif hasattr(scalar, "buffer_"):
+        require_index_tile("ap: scalar_offset", scalar, 1)
+
+
 def axis_names(pattern: Sequence[Any]) -> list[tuple[str, ...]]:
     """The names of each axis of a `rearrange` pattern: "a", or ("a", "b") for axes merged."""
     return [(entry,) if isinstance(entry, str) else tuple(entry) for entry in pattern]
 
 
 _WHOLE = slice(None)
+#: Partitions that share a list of offsets, but for TensorE's 32.
+_GROUP = 16
 
 
 def window(

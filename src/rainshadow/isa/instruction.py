@@ -124,7 +124,8 @@ class Instruction:
 
     Class attributes that an instruction file sets:
     opcode: the nki.isa name.  READS, WRITES: operand fields.  PARAMS: immediate fields that the
-    rules or the cost depend on.  INDIRECT: operands whose rows an index tile may pick.
+    rules or the cost depend on.  INDIRECT: operands whose rows an index tile may pick.  COLUMNS:
+    dst and others whose columns an index tile may pick on NeuronCore-v4, the first source second.
     EXAMPLE: a line of NKI.  MODULE: where NKI has it, "isa" or "collectives".  MEETS: other cores
     take part, and are waited for by meet() where no data are simulated.
     Methods: check(chip) raises NkiValidationError; meaning() does the arithmetic in NumPy and is
@@ -137,6 +138,7 @@ class Instruction:
     WRITES: ClassVar[tuple[str, ...]] = ("dst",)
     PARAMS: ClassVar[tuple[str, ...]] = ()
     INDIRECT: ClassVar[tuple[str, ...]] = ()
+    COLUMNS: ClassVar[tuple[str, ...]] = ()
     EXAMPLE: ClassVar[str] = ""
     MODULE: ClassVar[str] = "isa"
     MEETS: ClassVar[bool] = False

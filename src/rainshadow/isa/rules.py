@@ -11,7 +11,7 @@ import numpy as np
 
 from rainshadow import dtypes
 from rainshadow.errors import NkiValidationError
-from rainshadow.isa import mx
+from rainshadow.isa import columns, mx
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.costs import core_of
 from rainshadow.isa.engine import Engine
@@ -43,16 +43,21 @@ def require_tensor(opcode: str, **operands: Any) -> None:
             )
 
 
-def require_direct(instr: Instruction) -> None:
-    """Only operands of `INDIRECT` have rows that an index tile picks."""
+def require_addressing(instr: Instruction, chip: Chip) -> None:
+    """Only operands of `INDIRECT` have rows, of `COLUMNS` columns, that an index tile picks."""
     for name in (*instr.READS, *instr.WRITES):
         view = getattr(instr, name)
-        if name not in instr.INDIRECT and is_tensor(view) and view.indirection is not None:
+        if not is_tensor(view) or view.indirection is None:
+            continue
+        of_columns = columns.picks_columns(view)
+        if name not in (instr.COLUMNS if of_columns else instr.INDIRECT):
+            what = "columns" if of_columns else "rows"
             raise NkiValidationError(
-                f"{instr.opcode}: the rows of {name} are picked by an index tile",
+                f"{instr.opcode}: the {what} of {name} are picked by an index tile",
                 allowed="plain operands",
-                fix="gather the rows with nisa.dma_copy first",
+                fix=f"gather the {what} with nisa.dma_copy or nisa.nc_n_gather first",
             )
+    columns.require_columns(instr, str(chip.generation))
 
 
 def require_real(instr: Instruction) -> None:

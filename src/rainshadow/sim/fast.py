@@ -50,7 +50,10 @@ def _torch_paths() -> Mapping[type, FastPath]:
 
 
 def _floats(*views: Any) -> bool:
-    return all(not isinstance(view, AccessPattern) or view.dtype in _FLOATS for view in views)
+    return all(
+        not isinstance(view, AccessPattern) or (view.dtype in _FLOATS and view.indirection is None)
+        for view in views
+    )
 
 
 class _OnTorch:

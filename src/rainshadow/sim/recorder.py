@@ -18,7 +18,7 @@ import numpy as np
 
 from rainshadow import dtypes
 from rainshadow.errors import CapacityError, InputError, NkiValidationError, SourceLine
-from rainshadow.isa import rules
+from rainshadow.isa import columns, rules
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.accumulator import Accumulator
 from rainshadow.isa.instruction import ACCESSORS, Instruction, Signature, make_signature
@@ -364,9 +364,9 @@ class Recorder:
             fast = self._fast.get(cls)
             if fast is None or not fast(instr):
                 fast = None
-                instr.meaning()
+                columns.execute(instr)
             if self.kept is not None:
-                self.kept.append((fast or cls.meaning, instr))
+                self.kept.append((fast or columns.execute, instr))
         except NkiValidationError as error:
             raise self._located(error) from None
 
@@ -448,7 +448,7 @@ class Recorder:
 
     def _first_of_its_kind(self, instr: Instruction, key: Any) -> int:
         try:
-            rules.require_direct(instr)
+            rules.require_addressing(instr, self.chip)
             rules.require_real(instr)
             instr.check(self.chip)
         except NkiValidationError as error:

@@ -38,6 +38,7 @@ class Activate2(Instruction):
 
     opcode = "activate2"
     READS = ("data", "imm0", "imm1", "relu_param")
+    COLUMNS = ("dst", "data")
     WRITES = ("dst", "reduce_res")
     PARAMS = ("op", "op0", "op1", "reduce_op", "reduce_cmd")
     EXAMPLE = (

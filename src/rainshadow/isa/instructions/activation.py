@@ -34,6 +34,7 @@ class Activation(Instruction):
 
     opcode = "activation"
     READS = ("data", "bias", "scale")
+    COLUMNS = ("dst", "data")
     WRITES = ("dst", "reduce_res")
     PARAMS = ("op", "reduce_cmd")
     EXAMPLE = "nisa.activation(dst=p, op=nl.exp, data=scores, bias=minus_max, scale=0.125)"

@@ -36,6 +36,7 @@ class Exponential(Instruction):
 
     opcode = "exponential"
     READS = ("src", "max_value", "reduce_init")
+    COLUMNS = ("dst", "src")
     WRITES = ("dst", "reduce_res")
     PARAMS = ("reduce_cmd",)
     EXAMPLE = "nisa.exponential(dst=p, src=scores, max_value=row_max)"

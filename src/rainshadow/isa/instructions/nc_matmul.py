@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rainshadow.errors import NkiValidationError
-from rainshadow.isa import rules, values
+from rainshadow.isa import columns, rules, values
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.costs import core_of, tensor_work
 from rainshadow.isa.engine import Engine
@@ -37,6 +37,7 @@ class NcMatmul(Instruction):
 
     opcode = "nc_matmul"
     READS = ("stationary", "moving")
+    COLUMNS = ("dst", "stationary", "moving")
     PARAMS = ("accumulate", "is_transpose", "perf_mode", "tile_position", "tile_size")
     EXAMPLE = "nisa.nc_matmul(dst=acc, stationary=lhs_t[:, m], moving=rhs, accumulate=k > 0)"
 
@@ -59,7 +60,7 @@ class NcMatmul(Instruction):
             rules.require_space(self.opcode, name, view, Space.sbuf)
         rules.require_on_chip(self.opcode, dst=self.dst, **operands)
         rules.require_same_partitions(self.opcode, **operands)
-        rows, columns = self._free_sizes()
+        rows, width = self._free_sizes()
         tensor = core_of(chip).tensor
         if rows > tensor.stationary_free_max.value:
             raise NkiValidationError(
@@ -68,17 +69,18 @@ class NcMatmul(Instruction):
                 fix="tile that axis",
             )
         most = int(tensor.moving_free_max.value)
-        rules.require_psum_room(self.opcode, chip, self.dst, columns, most)
-        if (self.dst.shape[0], self.dst.elements) != (rows, columns):
+        rules.require_psum_room(self.opcode, chip, self.dst, width, most)
+        if (self.dst.shape[0], self.dst.elements) != (rows, width):
             raise NkiValidationError(
                 f"{self.opcode}: dst is {self.dst.shape}, stationary {self.stationary.shape}, "
                 f"moving {self.moving.shape}",
-                allowed=f"dst of shape ({rows}, {columns})",
+                allowed=f"dst of shape ({rows}, {width})",
             )
         rules.require_matmul_dtypes(self.opcode, chip, self.stationary, self.moving)
         rules.require_matmul_dst(
             self.opcode, chip, self.dst, *operands.values(), is_transpose=self.is_transpose
         )
+        columns.require_plain_or_narrow(self, self.is_transpose)
         rules.require_array_tile(
             self.opcode, chip, self.tile_position, self.tile_size, self.stationary
         )

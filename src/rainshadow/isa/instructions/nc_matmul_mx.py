@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rainshadow.errors import NkiValidationError
-from rainshadow.isa import mx, rules, values
+from rainshadow.isa import columns, mx, rules, values
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.costs import core_of, tensor_work
 from rainshadow.isa.engine import Engine
@@ -31,6 +31,7 @@ class NcMatmulMx(Instruction):
 
     opcode = "nc_matmul_mx"
     READS = ("stationary", "moving", "stationary_scale", "moving_scale")
+    COLUMNS = ("dst", "stationary", "moving", "stationary_scale", "moving_scale")
     PARAMS = ("accumulate", "tile_position", "tile_size")
     EXAMPLE = (
         "nisa.nc_matmul_mx(dst=acc, stationary=w, moving=x, stationary_scale=ws, moving_scale=xs)"
@@ -57,6 +58,7 @@ class NcMatmulMx(Instruction):
         for name in ("stationary", "moving"):
             view, scale = operands[name], operands[f"{name}_scale"]
             rules.require_on_chip(self.opcode, **{name: view})
+            columns.require_same_columns(self, name, f"{name}_scale")
             rules.require_dtype(self.opcode, name, view, *mx.FORMATS)
             rules.require_dtype(self.opcode, f"{name}_scale", scale, *mx.SCALE_DTYPES)
             rules.require_scale_rows(self.opcode, f"{name}_scale", scale, view)

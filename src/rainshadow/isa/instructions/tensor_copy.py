@@ -23,6 +23,7 @@ class TensorCopy(Instruction):
 
     opcode = "tensor_copy"
     READS = ("src",)
+    COLUMNS = ("dst", "src")
     EXAMPLE = "nisa.tensor_copy(dst=result_sbuf, src=result_psum)"
 
     dst: AccessPattern

@@ -29,6 +29,7 @@ class TensorCopyPredicated(Instruction):
 
     opcode = "tensor_copy_predicated"
     READS = ("src", "predicate", "dst")
+    COLUMNS = ("dst", "predicate")
     PARAMS = ("reverse_pred",)
     EXAMPLE = "nisa.tensor_copy_predicated(dst=y, src=x, predicate=mask)"
 

@@ -45,6 +45,7 @@ class TensorReduce(Instruction):
 
     opcode = "tensor_reduce"
     READS = ("data",)
+    COLUMNS = ("dst", "data")
     PARAMS = ("op", "axis", "negate")
     EXAMPLE = "nisa.tensor_reduce(dst=row_max, op=nl.maximum, data=scores, axis=1)"
 

@@ -31,6 +31,7 @@ class TensorScalar(Instruction):
 
     opcode = "tensor_scalar"
     READS = ("data", "operand0", "operand1")
+    COLUMNS = ("dst", "data")
     PARAMS = ("op0", "reverse0", "op1", "reverse1")
     EXAMPLE = "nisa.tensor_scalar(dst=y, data=x, op0=nl.multiply, operand0=scale)"
 

@@ -32,6 +32,7 @@ class TensorScalarCumulative(Instruction):
 
     opcode = "tensor_scalar_cumulative"
     READS = ("src", "imm0", "imm1")
+    COLUMNS = ("dst", "src")
     PARAMS = ("op0", "op1", "reduce_cmd")
     EXAMPLE = (
         "nisa.tensor_scalar_cumulative(dst=prefix, src=x, op0=nl.multiply, op1=nl.add, imm0=1.0)"

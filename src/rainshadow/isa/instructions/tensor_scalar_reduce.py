@@ -29,6 +29,7 @@ class TensorScalarReduce(Instruction):
 
     opcode = "tensor_scalar_reduce"
     READS = ("data", "operand0", "reduce_init")
+    COLUMNS = ("dst", "data")
     WRITES = ("dst", "reduce_res")
     PARAMS = ("op0", "reduce_op", "reduce_cmd")
     EXAMPLE = (

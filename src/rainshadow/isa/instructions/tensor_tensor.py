@@ -28,6 +28,7 @@ class TensorTensor(Instruction):
 
     opcode = "tensor_tensor"
     READS = ("data1", "data2")
+    COLUMNS = ("dst", "data1")
     PARAMS = ("op",)
     EXAMPLE = "nisa.tensor_tensor(dst=total, data1=a, data2=b, op=nl.add)"
 
