@@ -175,3 +175,47 @@ def test_a_saved_trace_times_the_same(tmp_path, chip):
 def test_a_row_costs_under_100_bytes():
     trace = trace_of(4096, 512)
     assert trace.nbytes / trace.num_rows < 100
+
+
+@jit
+def on_three_engines(x):
+    """Independent work of VectorE, GpSimdE and ScalarE on SBUF, of two of them on PSUM."""
+    result = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+    tiles = [nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf) for _ in range(3)]
+    sums = [nl.ndarray(x.shape, dtype=nl.float32, buffer=nl.psum) for _ in range(2)]
+    for tile in tiles:
+        nisa.dma_copy(dst=tile, src=x)
+    for _ in range(6):
+        nisa.tensor_copy(dst=tiles[0], src=tiles[0], engine=nisa.engine.vector)
+        nisa.tensor_copy(dst=tiles[1], src=tiles[1], engine=nisa.engine.gpsimd)
+        nisa.tensor_copy(dst=sums[0], src=sums[0], engine=nisa.engine.vector)
+        nisa.activation(dst=sums[1], op=nl.copy, data=sums[1])
+        nisa.activation(dst=tiles[2], op=nl.copy, data=tiles[2])
+    nisa.dma_copy(dst=result, src=tiles[0])
+    return result
+
+
+@pytest.mark.parametrize("schedule", ["program", "compiler"])
+@pytest.mark.parametrize(("name", "alone"), [("trainium1", True), ("trainium2", False)])
+def test_engines_that_share_a_port_take_turns(name, alone, schedule):
+    """NeuronCore-v2 lets VectorE or GpSimdE at SBUF, VectorE or ScalarE at PSUM; v3 all of them."""
+    run = record(on_three_engines, (Shape((128, 512), "float32"),), options=SimOptions(data="none"))
+    options = TimingOptions(compiled="never", schedule=schedule)
+    timeline = time_trace(run.trace, load_chip(name), options)
+    engines = [timeline.tracks[track] for track in timeline.track]
+    spaces = [
+        {kind.space for kind in run.trace.signatures[number].operands.values()}
+        for number in run.trace.signature
+    ]
+    for space, sharing in (("sbuf", ("vector", "gpsimd")), ("psum", ("vector", "scalar"))):
+        begin, end = (
+            [
+                np.array([column[row] for row in range(len(engines)) if engines[row] == engine
+                          and space in spaces[row]])
+                for engine in sharing
+            ]
+            for column in (timeline.start_ps, timeline.start_ps + timeline.busy_ps)
+        )  # fmt: skip
+        meet = (begin[0][:, None] < end[1]) & (begin[1] < end[0][:, None])
+        assert meet.any() != alone
+    assert bool(timeline.wait_by_cause_ps["memory port in use"]) == alone

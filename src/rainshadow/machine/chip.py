@@ -127,21 +127,27 @@ class Sbuf:
     """State buffer, per partition; usable: what kernels may allocate.
 
     min_align: what first bytes within a partition are multiples of.
+    vector_gpsimd_ports: how many of VectorE and GpSimdE can access it at once.
     """
 
     bytes_per_partition: Figure = quantity("B")
     min_align: Figure = quantity("B")
     usable_bytes_per_partition: Figure = quantity("B")
+    vector_gpsimd_ports: Figure = quantity("count")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Psum:
-    """Partial-sum buffer, per partition; min_align: as of SBUF."""
+    """Partial-sum buffer, per partition; min_align: as of SBUF.
+
+    vector_scalar_ports: how many of VectorE and ScalarE can access it at once.
+    """
 
     bytes_per_partition: Figure = quantity("B")
     min_align: Figure = quantity("B")
     banks: Figure = quantity("count")
     bank_bytes_per_partition: Figure = quantity("B")
+    vector_scalar_ports: Figure = quantity("count")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

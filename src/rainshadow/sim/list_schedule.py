@@ -25,7 +25,6 @@ from rainshadow.sim.scoreboard import (
     DMA_BUSY_CAUSE,
     ENGINE,
     ENGINES,
-    ISSUE_CAUSE,
     LATENCY,
     OTHER_CORE_CAUSE,
     QUEUE,
@@ -34,6 +33,7 @@ from rainshadow.sim.scoreboard import (
     TILE_FREE,
     TRIGGER,
     await_others,
+    held_cause,
     run,
     run_dma,
 )
@@ -342,7 +342,7 @@ def _list_schedule(
             at, busy_until, waited, preloaded[row] = run(idle, state, kind, ready[row], loaded[row])
             done = busy_until + kind[LATENCY]
             if at > ready[row]:
-                reason = ISSUE_CAUSE
+                reason = held_cause(kind)
         result_from = me + 1
         late = await_others(idle, state, kind, visible, row, done)
         if late > 0:

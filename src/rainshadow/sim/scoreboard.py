@@ -18,23 +18,29 @@ QUEUES = ("dma load", "dma store", "dma on-chip", "dma hbm")
 _TENSOR, _GPSIMD, _DMA = (ENGINES.index(name) for name in ("tensor", "gpsimd", "dma"))
 
 #: Columns of `kinds`, per signature: engine; DMA queue, -1 for none; occupancy, latency, descriptor
-#: issue; first and end of the DMA engines; HBM time; preload; cells and interval (`isa.Work`).
+#: issue; first and end of the DMA engines; HBM time; preload; cells and interval (`isa.Work`); bits
+#: of `PORTS`.
 KIND_COLUMNS = (
     "engine", "queue", "occupancy", "latency", "issue", "first", "end", "hbm", "preload", "cells",
-    "interval",
+    "interval", "ports",
 )  # fmt: skip
-ENGINE, QUEUE, OCCUPANCY, LATENCY, _ISSUE, _FIRST, _END, _BYTES, _PRELOAD, _CELLS, _INTERVAL = (
-    range(len(KIND_COLUMNS))
-)
+(
+    ENGINE, QUEUE, OCCUPANCY, LATENCY, _ISSUE, _FIRST, _END, _BYTES, _PRELOAD, _CELLS, _INTERVAL,
+    _PORTS,
+) = range(len(KIND_COLUMNS))  # fmt: skip
+#: Memory ports that two engines share where the chip lets one of them through at a time.
+PORTS = ("SBUF: vector, gpsimd", "PSUM: vector, scalar")
+_NUM_PORTS = len(PORTS)
 #: Columns of `delays`: a semaphore between engines; a DMA's trigger to its first byte, its last
 #: byte to whoever waits for it, one DMA engine's start to the next one's.
 DELAY_COLUMNS = ("semaphore", "trigger", "completion", "stagger")
 SEMAPHORE, TRIGGER, COMPLETION, _STAGGER = range(len(DELAY_COLUMNS))
 
-#: Resources of `_book`: descriptor generators are numbered like engines, then HBM, then the DMA
-#: engines.
+#: Resources of `_book`: descriptor generators are numbered like engines, then HBM, the shared
+#: ports, and the DMA engines.
 _HBM = len(ENGINES)
-_TRANSFER = _HBM + 1
+_PORT = _HBM + 1
+_TRANSFER = _PORT + _NUM_PORTS
 #: Of TensorE: see `Work.cells`.
 NUM_CELLS = 16
 
@@ -52,6 +58,7 @@ OTHER_CORE_CAUSE = CAUSES.index("the other core")
 BUFFER_CAUSE = CAUSES.index("buffer still in use")
 DMA_BUSY_CAUSE = CAUSES.index("dma engines busy")
 ISSUE_CAUSE = CAUSES.index("dma being issued")
+PORT_CAUSE = CAUSES.index("memory port in use")
 
 
 def num_resources(dma_engines: int) -> int:
@@ -77,6 +84,39 @@ def _book(idle: Any, resource: int, at: int, length: int) -> int:
         free = at
     idle[cell] = free + length
     return int(free)
+
+
+def _opening(idle: Any, resource: int, at: int, length: int) -> int:
+    """When `_book` would start."""
+    free, gap_start, gap_end = idle[3 * resource], idle[3 * resource + 1], idle[3 * resource + 2]
+    begin = at if at > gap_start else gap_start
+    if begin + length <= gap_end:
+        return int(begin)
+    return int(at if at > free else free)
+
+
+def _book_ports(idle: Any, kind: Any, at: int, length: int) -> int:
+    """Reserve `length` on every shared port of a row, and on GpSimdE, at once; returns when."""
+    unit, ports = kind[ENGINE], kind[_PORTS]
+    settled = False
+    while not settled:
+        settled = True
+        for number in range(_NUM_PORTS + 1):
+            if number == _NUM_PORTS and unit == _GPSIMD:
+                go = _opening(idle, unit, at, length)
+            elif ports >> number & 1:
+                go = _opening(idle, _PORT + number, at, length)
+            else:
+                continue
+            if go > at:
+                at = go
+                settled = False
+    for number in range(_NUM_PORTS):
+        if ports >> number & 1:
+            _book(idle, _PORT + number, at, length)
+    if unit == _GPSIMD:
+        _book(idle, unit, at, length)
+    return at
 
 
 def _ready_at(
@@ -171,8 +211,8 @@ def run(idle: Any, state: Any, kind: Any, ready: int, table: int) -> tuple[int, 
     at = ready if ready > free else free
     preload = kind[_PRELOAD] if at > free else 0
     length = kind[OCCUPANCY] + table + preload
-    if unit == _GPSIMD:
-        at = _book(idle, unit, at, length)
+    if unit == _GPSIMD or kind[_PORTS] != 0:
+        at = _book_ports(idle, kind, at, length)
     until = at + length
     if cells != 0:
         state[TILE_FREE] = at + kind[_INTERVAL]
@@ -184,6 +224,12 @@ def run(idle: Any, state: Any, kind: Any, ready: int, table: int) -> tuple[int, 
     if until > state[unit]:
         state[unit] = until
     return at, until, at - free, preload
+
+
+def held_cause(kind: Any) -> int:
+    """Why a row did not start whose engine was free and whose data were there: another engine had
+    the memory port, or GpSimdE was writing descriptors."""
+    return PORT_CAUSE if kind[_PORTS] != 0 else ISSUE_CAUSE
 
 
 def await_others(idle: Any, state: Any, kind: Any, visible: Any, row: int, done: int) -> int:
@@ -228,8 +274,7 @@ def schedule(
             at, busy_until, waited, preloaded[row] = run(idle, state, kind, ready, table[row])
             done = busy_until + kind[LATENCY]
             if at > ready and waited > 0:
-                # Its engine was free and its data there: GpSimdE was writing descriptors.
-                why = ISSUE_CAUSE
+                why = held_cause(kind)
         late = await_others(idle, state, kind, visible, row, done)
         if late > 0:
             waited += late
@@ -265,6 +310,9 @@ def compiled(
 
 @cache
 def compiled_steps() -> dict[str, Callable[..., Any]]:
-    """`schedule`, `run`, `run_dma` and `await_others` as machine code."""
-    steps = (_book, _ready_at, _mark, _transfer, run_dma, run, await_others, schedule)
+    """`schedule`, `run`, `run_dma`, `held_cause` and `await_others` as machine code."""
+    steps = (
+        _book, _opening, _book_ports, _ready_at, _mark, _transfer, run_dma, run, held_cause,
+        await_others, schedule,
+    )  # fmt: skip
     return compiled(steps, globals())

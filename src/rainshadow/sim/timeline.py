@@ -25,6 +25,7 @@ CAUSES = (
     "buffer still in use",
     "dma engines busy",
     "dma being issued",
+    "memory port in use",
 )
 
 

@@ -39,7 +39,7 @@ _PS_PER_S = 1e12
 LEFT_OUT = (
     "power throttling: profiles show it, no figures are published",
     "instruction fetch and branch cost, PSUM read latency, HBM bank conflicts: not published",
-    "contention between VectorE and GpSimdE on their shared port",
+    "contention of VectorE's performance modes with GpSimdE, and in one PSUM bank: not published",
     "which of two DMAs under way gets more of the HBM bandwidth: the one that started first",
     "accesses whose gaps have different periods count as overlapping where their boxes do",
 )
@@ -197,7 +197,8 @@ class _Costs:
             )
             kinds.append(
                 (engine, queue, occupancy, latency, issue, work.first_engine,
-                 work.first_engine + used, hbm, preload, work.cells, interval)
+                 work.first_engine + used, hbm, preload, work.cells, interval,
+                 _ports(signature, core_of(chip)))
             )  # fmt: skip
             cells = work.cells.bit_count() or NUM_CELLS
             share = used / engines if queue >= 0 else cells / NUM_CELLS
@@ -209,6 +210,16 @@ class _Costs:
             track=np.array(track, dtype=np.uint8),
             table=np.array([tables[w.table] for w in works], dtype=np.int64),
         )
+
+
+def _ports(signature: Signature, core: NeuronCore) -> int:
+    """The bits of `scoreboard.PORTS` that a row needs alone on this chip."""
+    spaces = {kind.space for kind in signature.operands.values()}
+    sbuf = core.sbuf.vector_gpsimd_ports.value == 1 and "sbuf" in spaces
+    psum = core.psum.vector_scalar_ports.value == 1 and "psum" in spaces
+    return sbuf * (signature.engine in ("vector", "gpsimd")) + 2 * psum * (
+        signature.engine in ("vector", "scalar")
+    )
 
 
 def _issuing_engine(signature: Signature) -> str:
