@@ -24,6 +24,11 @@ _BF16, _FP32 = 2, 4
 _STATE_BYTES = 12
 _FLOAT32 = PRECISIONS.index("float32")
 _FP8 = PRECISIONS.index("float8")
+#: A matmul's input as it is kept, with its scales, by index of PRECISIONS: MX has one byte for 32
+#: values, NVFP4 one for 16.
+_OPERAND_BYTES = np.array([4.0, 2.0, 1.0, 1 + 1 / 32, 1 / 2 + 1 / 16])
+#: Dropout's mask, after attention and after the MLP, in the stacks before fused attention.
+_MASK_BYTES = 1
 #: What a framework, its context and the collectives' buffers take.
 RESERVED_BYTES = 4e9
 
@@ -138,27 +143,30 @@ def _activations(
     spread = np.where(layout.sequence_parallel, tensor, 1.0)
     rows = np.asarray(layout.micro_batch) * workload.sequence / np.asarray(layout.context_parallel)
     layers, _ = stage_layers(model, layout)
-    # Matmul inputs are kept in the matmuls' precision, the rest in 16 bits.
-    operand = np.where(np.asarray(layout.precision) >= _FP8, 1, _BF16)
+    # Matmul inputs are kept in the matmuls' precision, the rest in 16 bits, or all in 32.
+    operand = _OPERAND_BYTES[np.asarray(layout.precision)]
+    value = np.where(np.equal(layout.precision, _FLOAT32), _FP32, _BF16)
     norms = 2 * model.hidden
-    outside = norms * _BF16 + norms * operand
+    outside = norms * value + norms * operand
+    if not software.fused_attention:
+        outside = outside + 2 * model.hidden * _MASK_BYTES
     moe = model.moe
     moe_share = model.moe_layers / model.layers
     inner = (1 - moe_share) * model.ffn
     routed = 0.0
     if moe is not None:
         inner += moe_share * moe.shared_ffn
-        made = (2 if model.gated else 1) * moe.expert_ffn * _BF16
+        made = (2 if model.gated else 1) * moe.expert_ffn * value
         routed = moe_share * moe.top_k * (made + (moe.expert_ffn + 2 * model.hidden) * operand)
     widths = model.query_width + model.kv_values_per_token + model.value_width
-    inside = (widths + (2 if model.gated else 1) * inner) * _BF16 + inner * operand
+    inside = (widths + (2 if model.gated else 1) * inner) * value + inner * operand
     scores = 0.0 if software.fused_attention else 5.0 * model.heads * workload.sequence
     cheap = rows * scores / tensor
     if software.fused_attention:
         cheap = rows * (norms * operand / spread + inner * operand / tensor)
     everything = rows * (outside / spread + (inside + routed + scores) / tensor)
     layer = recompute.activation_bytes(
-        layout.recompute, everything, cheap, rows * model.hidden * _BF16 / spread
+        layout.recompute, everything, cheap, rows * model.hidden * value / spread
     )
     flying = pipeline.in_flight(
         layout.pipeline_parallel,
@@ -168,7 +176,7 @@ def _activations(
     )
     # While a recomputed layer runs again, all of its activations are there once.
     again = np.where(np.asarray(layout.recompute) > 0, everything, 0.0)
-    logits = rows * model.vocab / tensor * (_FP32 + _BF16)
+    logits = rows * model.vocab / tensor * (_FP32 + value)
     last = np.asarray(layout.pipeline_parallel) == 1
     return layers * layer * flying + again, np.where(last, logits, 0.0)
 

@@ -23,14 +23,18 @@ _GPIPE = SCHEDULES.index("gpipe")
 def bubble_micro_batches(stages: Any, virtual_stages: Any, schedule: Any) -> Any:
     """Idle time in units of one micro-batch's forward and backward on a stage.
 
-    Zero bubble leaves F + B - 2W of the F + B + W, a third; dual pipe half the stages with F and B
-    overlapped, (p/2 - 1)(FB + B - 3W), about a third of 1F1B's half.
+    With forward F, and backward by inputs B and by weights W as long: 1F1B waits (p-1)(F + B + W);
+    zero bubble leaves (p-1)(F + B - W), a third (ZB-H1); dual pipe (p/2-1)(FB + B - 3W) (DeepSeek-V3,
+    table 2), whose B is the whole backward pass, 2, and whose FB is a forward and a backward, 3.
     """
-    plain = (np.asarray(stages) - 1) / np.asarray(virtual_stages)
-    factor = np.select(
-        [np.equal(schedule, _ZERO_BUBBLE), np.equal(schedule, _DUAL_PIPE)], [1 / 3, 1 / 4], 1.0
+    stages, virtual = np.asarray(stages), np.asarray(virtual_stages)
+    plain = (stages - 1) / virtual
+    dual = np.maximum(stages / 2 - 1, 0.0) * 2 / 3
+    return np.select(
+        [np.equal(schedule, _ZERO_BUBBLE), np.equal(schedule, _DUAL_PIPE)],
+        [plain / 3, dual / virtual],
+        plain,
     )
-    return plain * factor
 
 
 def hides_experts(schedule: Any) -> Any:
