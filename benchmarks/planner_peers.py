@@ -1,8 +1,9 @@
 """Side by side with two open planners on the same published runs: errors, and strategies a second.
 
-    python benchmarks/planner_peers.py CALCULON LLM_ANALYSIS
+    python benchmarks/planner_peers.py
 
-Both arguments are checkouts (calculon-ai/calculon, cli99/llm-analysis; they need psutil and fire).
+RAINSHADOW_CHECKOUT_CALCULON and RAINSHADOW_CHECKOUT_LLM_ANALYSIS name checkouts of them
+(calculon-ai/calculon, cli99/llm-analysis; they need psutil and fire); what is not set is left out.
 The runs: the eight of Korthikanti et al. 2022, table 5, which Calculon validates itself on, and
 eight of Narayanan et al. 2021 (SC21), tables 1 and 2, whose seconds are their FLOP formula over
 their published rates. llm-analysis asks for the efficiency that it then predicts with: it is given
@@ -13,11 +14,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -239,20 +242,33 @@ def show(name: str, found: Sequence[float]) -> None:
     )
 
 
+def checkout(name: str) -> Path | None:
+    """The folder of another planner, if the environment names one."""
+    folder = os.environ.get(f"RAINSHADOW_CHECKOUT_{name}")
+    if not folder:
+        print(f"NOT MEASURED: set RAINSHADOW_CHECKOUT_{name} to a checkout")
+    return Path(folder).resolve() if folder else None
+
+
 def main() -> None:
-    calculon, calculon_rate = calculon_of(Path(sys.argv[1]))
-    analysis, analysis_rate = llm_analysis_of(Path(sys.argv[2]))
+    folders = [checkout(name) for name in ("CALCULON", "LLM_ANALYSIS")]
+    calculon = calculon_of(folders[0]) if folders[0] else None
+    analysis = llm_analysis_of(folders[1]) if folders[1] else None
     for title, runs in (("Korthikanti table 5", korthikanti()), ("SC21 tables", sc21())):
         print(f"{title}: {', '.join(run.name for run in runs)}")
         show("Rainshadow", errors(runs, ours))
-        show("Calculon", errors(runs, calculon))
-        tries = {e: errors(runs, lambda run, e=e: analysis(run, e)) for e in EFFICIENCIES}
-        show("llm-analysis, told 0.6", tries[0.6])
-        best = min(tries, key=lambda e: float(np.abs(tries[e]).mean()))
-        show(f"llm-analysis, told {best:.3f} in hindsight", tries[best])
+        if calculon:
+            show("Calculon", errors(runs, calculon[0]))
+        if analysis:
+            tries = {e: errors(runs, partial(analysis[0], efficiency=e)) for e in EFFICIENCIES}
+            show("llm-analysis, told 0.6", tries[0.6])
+            best = min(tries, key=lambda e: float(np.abs(tries[e]).mean()))
+            show(f"llm-analysis, told {best:.3f} in hindsight", tries[best])
     mine, count = our_rate()
-    print(f"strategies a CPU-second: Rainshadow {mine:,.0f} (of {count:,} evaluated), ", end="")
-    print(f"Calculon {calculon_rate():,.0f}, llm-analysis {analysis_rate():,.0f}")
+    rates = [f"Rainshadow {mine:,.0f} (of {count:,} evaluated)"]
+    rates += [f"Calculon {calculon[1]():,.0f}"] if calculon else []
+    rates += [f"llm-analysis {analysis[1]():,.0f}"] if analysis else []
+    print(f"strategies a CPU-second: {', '.join(rates)}")
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ def bubble_micro_batches(stages: Any, virtual_stages: Any, schedule: Any) -> Any
     """Idle time in units of one micro-batch's forward and backward on a stage.
 
     With forward F, and backward by inputs B and by weights W as long: 1F1B waits (p-1)(F + B + W);
-    zero bubble leaves (p-1)(F + B - W), a third (ZB-H1); dual pipe (p/2-1)(FB + B - 3W) (DeepSeek-V3,
-    table 2), whose B is the whole backward pass, 2, and whose FB is a forward and a backward, 3.
+    zero bubble leaves (p-1)(F + B - W), a third (ZB-H1); dual pipe (p/2-1)(FB + B - 3W), where B
+    is the whole backward pass, 2, and FB a forward and a backward, 3 (DeepSeek-V3, table 2).
     """
     stages, virtual = np.asarray(stages), np.asarray(virtual_stages)
     plain = (stages - 1) / virtual
