@@ -358,7 +358,7 @@ def _layouts(
     if row["model"].startswith("MaxText"):
         mode_name = _MAXTEXT_KEEPS.get(row["model"], "full")
     # MaxText recomputes by default; its recipes for large batches keep a part.
-    open_modes = [1, 2] if row["chip"].startswith("TPU") else [0, 1, 2]
+    open_modes = [2] if row["chip"].startswith("TPU") else [0, 1, 2]
     modes = [RECOMPUTE.index(_mode(mode_name))] if mode_name else open_modes
     virtuals = _virtual_stages(row, pipes[0], given)
     leaves = row["chip"].startswith("TPU") or row["chip"] in ("GB200", "GB300")
