@@ -28,7 +28,8 @@ class Software:
     fitted.
     selective_matmuls: share of matmuls that its selective recomputation runs again.
     launch: share of the host's time per layer that is left, 0 where whole steps are compiled or
-    captured as graphs.  single_rail: collectives between nodes use one network interface a node.
+    captured as graphs.  fp8_gather: weights for fp8 and narrower matmuls are gathered in 8 bits.
+    single_rail: collectives between nodes use one network interface a node.
     families: chip families it runs on.
     """
 
@@ -48,6 +49,7 @@ class Software:
     follows: str = ""
     selective_matmuls: float = 0.0
     single_rail: bool = False
+    fp8_gather: bool = False
     source: str = ""
     note: str = ""
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rainshadow.cluster.compute import StageWork, stage_work
-from rainshadow.cluster.layout import Layout, Workload
+from rainshadow.cluster.layout import PRECISIONS, Layout, Workload
 from rainshadow.cluster.memory import (
     DeviceParameters,
     MemoryUse,
@@ -40,6 +40,7 @@ from rainshadow.cluster.parallelism import (
 from rainshadow.cluster.rates import Rates
 from rainshadow.cluster.software import Software
 
+_FLOAT8 = PRECISIONS.index("float8")
 #: Bytes an optimizer step moves per parameter: master weight, two moments read and written,
 #: gradient read, bf16 weight written.
 _OPTIMIZER_BYTES = 30
@@ -164,12 +165,18 @@ def _data_collectives(
         gradients = parameters * size * share
         summed = data.reduce_s(links, gradients, degree, apart_by)
         scattered = zero.scatter_s(links, gradients, degree, apart_by, layout.shard_size)
-        weights = parameters * weight_bytes(layout, workload)
+        weights = parameters * _gathered_bytes(layout, workload, software)
         gathered = zero.gather_s(links, weights, degree, apart_by, layout.shard_size)
         stage = np.asarray(layout.zero)
         scatter = scatter + np.where(stage > 0, scattered, summed)
         gather = gather + np.where(stage > 2, gathered, np.where(stage > 0, gathered * share, 0.0))
     return scatter, gather
+
+
+def _gathered_bytes(layout: Layout, workload: Workload, software: Software) -> Any:
+    """Bytes a weight travels as when shards are gathered."""
+    cast = software.fp8_gather & (np.asarray(layout.precision) >= _FLOAT8)
+    return np.where(cast, 1, weight_bytes(layout, workload))
 
 
 @dataclass(frozen=True, slots=True)
