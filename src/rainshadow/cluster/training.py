@@ -303,9 +303,9 @@ def _compute_passes(
     )
     backward = np.where(np.asarray(workload.lora_rank) > 0, 1.0, _BACKWARD_MATMULS)
     precision = np.asarray(layout.precision)
-    shape = _shape(stage.rows, rates.half_rows) * _shape(stage.narrow, rates.half_width)
-    linear = stage.linear_flops / (_of(rates.linear, precision) * shape)
-    linear = linear + stage.matmul_bytes / rates.memory
+    wide = stage.linear_flops / (_of(rates.linear, precision) * _shape(stage.narrow, rates.half_width))
+    linear = wide / _shape(stage.rows, rates.half_rows) + stage.matmul_bytes / rates.memory
+    gradients = wide + stage.matmul_bytes / rates.memory
     experts = stage.expert_flops * workload.expert_imbalance
     shape = _shape(stage.expert_rows, rates.half_rows)
     shape = shape * _shape(stage.expert_narrow, rates.half_width)
@@ -321,7 +321,7 @@ def _compute_passes(
     device = linear + experts + attention + moving + routing
     start = (start**_HOST_POWER + device**_HOST_POWER) ** (1 / _HOST_POWER) - device
     return {
-        "matmuls": _Pass(linear, backward * linear, matmul * linear),
+        "matmuls": _Pass(linear, linear + (backward - 1) * gradients, matmul * linear),
         "experts": _Pass(
             experts + routing,
             backward * experts + _BACKWARD_VECTOR * routing,
