@@ -303,7 +303,9 @@ def _compute_passes(
     )
     backward = np.where(np.asarray(workload.lora_rank) > 0, 1.0, _BACKWARD_MATMULS)
     precision = np.asarray(layout.precision)
-    wide = stage.linear_flops / (_of(rates.linear, precision) * _shape(stage.narrow, rates.half_width))
+    wide = stage.linear_flops / (
+        _of(rates.linear, precision) * _shape(stage.narrow, rates.half_width)
+    )
     linear = wide / _shape(stage.rows, rates.half_rows) + stage.matmul_bytes / rates.memory
     gradients = wide + stage.matmul_bytes / rates.memory
     experts = stage.expert_flops * workload.expert_imbalance
