@@ -20,6 +20,12 @@ KernelArguments = Annotated[
 ChipName = Annotated[str, typer.Option(help="The chip: see `rainshadow machines`.")]
 Cores = Annotated[int | None, typer.Option(help="Cores that the function runs on.")]
 Data = Annotated[str, typer.Option(help="full, or none: shapes only, much faster.")]
+Spill = Annotated[
+    str,
+    typer.Option(
+        help="Tiles that do not fit: reject, or model a compiler that moves some away and back."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of the random arguments.")]
 OptimizerSteps = Annotated[int | None, typer.Option(help="End after so many optimizer steps.")]
 NoHost = Annotated[bool, typer.Option("--no-host", help="Refuse operators without a kernel.")]

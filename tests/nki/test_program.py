@@ -10,7 +10,14 @@ import pytest
 from rainshadow.errors import InputError, NkiValidationError, ScriptError, UnknownNameError
 from rainshadow.machine import load_chip
 from rainshadow.nki import Shape
-from rainshadow.nki.program import as_script, bind_arguments, load_kernel, run_program
+from rainshadow.nki.program import (
+    LaunchOptions,
+    as_script,
+    bind_arguments,
+    launch,
+    load_kernel,
+    run_program,
+)
 
 KERNELS = Path(__file__).parents[1] / "report" / "kernels.py"
 CHIP = load_chip("trainium2")
@@ -101,3 +108,31 @@ def test_the_import_path_and_arguments_are_restored(tmp_path):
     with pytest.raises(ScriptError):
         run_program(write(tmp_path, "import sys\nsys.path.append('x')\n1/0\n"), ["a"], CHIP)
     assert (sys.argv, sys.path) == before
+
+
+@pytest.mark.parametrize("options", [{"data": "none"}, {"lnc": 2}])
+def test_options_of_a_function_are_refused_for_a_script(options):
+    with pytest.raises(InputError, match="without a function"):
+        launch(str(KERNELS), [], [], CHIP, LaunchOptions(**options))
+
+
+def test_how_tiles_that_do_not_fit_are_treated_is_an_option(tmp_path):
+    path = write(
+        tmp_path,
+        "@nki.jit\ndef hold(x):\n"
+        "    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)\n"
+        "    tiles = []\n"
+        "    for i in range(6):\n"
+        "        tiles.append(nl.ndarray((128, 10000), dtype=x.dtype, buffer=nl.sbuf))\n"
+        "        nisa.dma_copy(dst=tiles[i], src=x[i * 128 : (i + 1) * 128])\n"
+        "    for i in range(6):\n"
+        "        nisa.dma_copy(dst=out[i * 128 : (i + 1) * 128], src=tiles[i])\n"
+        "    return out\n",
+    )
+    words = (f"{path}:hold", ["x=768x10000"], [], CHIP)
+    with pytest.raises(NkiValidationError, match="largest free stretch"):
+        launch(*words, LaunchOptions(data="none"))
+    (run,) = launch(*words, LaunchOptions(data="none", spill="model"))
+    assert run.trace.num_rows > 12
+    with pytest.raises(InputError, match="reject or model"):
+        LaunchOptions(spill="some")

@@ -31,7 +31,8 @@ def test_instructions_and_transfers_are_the_rows_of_the_trace(matmul):
     instructions, transfers = tables["Instruction"], tables["DmaPacketAggregated"]
     assert set(instructions["engine"]) <= {"tensor", "vector", "scalar", "gpsimd", "sync"}
     assert (instructions["duration_ns"] >= 0).all()
-    assert any("kernels.py:" in where for where in instructions["nki_source_location"])
+    assert all(where.startswith("kernels.py:") for where in instructions["nki_source_location"])
+    assert set(instructions["opcode"]) == {"MATMUL", "TENSOR_COPY"}
     assert transfers["op"].tolist() == ["read", "read", "write"]
     assert transfers["variable"][:2].tolist() == ["lhs_t", "rhs"]
 

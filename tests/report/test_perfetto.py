@@ -35,3 +35,12 @@ def test_beyond_the_limit_launches_are_single_events(matmul, scaling):
     drawn = events(perfetto_json(launches, max_events=matmul.trace.num_rows))
     assert len(drawn) == matmul.trace.num_rows + 2
     assert perfetto_json([]) == perfetto_json([])
+
+
+def test_the_cores_of_a_launch_are_processes_beside_each_other(matmul, scaling):
+    launches = [TimelineLaunch("a", "kernel", matmul, core) for core in (0, 1)]
+    launches.append(TimelineLaunch("b", "kernel", scaling))
+    drawn = events(perfetto_json(launches))
+    by_core = [[e for e in drawn if e["pid"] == core + 1] for core in (0, 1)]
+    assert [e["name"] for core in by_core for e in core if e["tid"] == 0] == ["a", "b", "a"]
+    assert [e["ts"] for e in by_core[1]] == [e["ts"] for e in by_core[0][: len(by_core[1])]]

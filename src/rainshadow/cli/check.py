@@ -21,6 +21,7 @@ from rainshadow.cli_options import (
     KernelArguments,
     ScriptArguments,
     Seed,
+    Spill,
 )
 
 
@@ -35,6 +36,7 @@ def command(
     lnc: Cores = None,
     data: Data = "full",
     seed: Seed = 0,
+    spill: Spill = "reject",
     output: Annotated[str, typer.Option("--format", help="text, json, sarif or github.")] = "text",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
@@ -43,7 +45,7 @@ def command(
     from rainshadow.findings import has_errors, in_order
     from rainshadow.machine import load_neuron_chip
     from rainshadow.nki.check import check_launches
-    from rainshadow.nki.program import launch, split_target
+    from rainshadow.nki.program import LaunchOptions, launch, split_target
     from rainshadow.nki.subset import check_subset
     from rainshadow.report.findings import FORMATS
 
@@ -54,11 +56,10 @@ def command(
     found = check_subset(path, name) if strict else []
     if arg or not strict:
         machine = load_neuron_chip(chip)
+        options = LaunchOptions(data=data, seed=seed, spill=spill, lnc=lnc)
         given, words = arg or [], arguments or []
         found += check_launches(
-            lambda: launch(kernel, given, words, machine, data=data, seed=seed, lnc=lnc),
-            machine,
-            path,
+            lambda: launch(kernel, given, words, machine, options), machine, path
         )
     findings = in_order(found)
     text = FORMATS[form](findings)

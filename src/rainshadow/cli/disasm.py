@@ -55,12 +55,13 @@ def _traces(
     kernel: str, arg: list[str], arguments: list[str], chip: str, data: str, seed: int
 ) -> list[Trace]:
     from rainshadow.machine import load_neuron_chip
-    from rainshadow.nki.program import launch
+    from rainshadow.nki.program import LaunchOptions, launch
     from rainshadow.sim.trace import Trace
 
     if kernel.endswith(".npz"):
         return [Trace.load(Path(kernel))]
-    runs = launch(kernel, arg, arguments, load_neuron_chip(chip), data=data, seed=seed)
+    options = LaunchOptions(data=data, seed=seed)
+    runs = launch(kernel, arg, arguments, load_neuron_chip(chip), options)
     return [trace for run in runs for trace in (run.trace, *run.other_traces)]
 
 

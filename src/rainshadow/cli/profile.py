@@ -24,6 +24,7 @@ from rainshadow.cli_options import (
     KernelArguments,
     ScriptArguments,
     Seed,
+    Spill,
     SummaryJson,
 )
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rainshadow.machine import Chip
+    from rainshadow.nki.program import LaunchOptions
     from rainshadow.sim.timeline import Timeline
     from rainshadow.sim.trace import Trace
 
@@ -45,6 +47,7 @@ def command(
     lnc: Cores = None,
     data: Data = "full",
     seed: Seed = 0,
+    spill: Spill = "reject",
     what_if: Annotated[
         str | None, typer.Option(help="Time on a chip with sbuf=48MiB,hbm.bandwidth=4TB/s too.")
     ] = None,
@@ -62,7 +65,7 @@ def command(
     from rainshadow.errors import InputError
     from rainshadow.machine import load_neuron_chip
     from rainshadow.machine.what_if import what_if as chip_if
-    from rainshadow.nki.program import split_target
+    from rainshadow.nki.program import LaunchOptions, split_target
     from rainshadow.porting.output import staged
 
     machine = load_neuron_chip(chip)
@@ -74,10 +77,11 @@ def command(
         return
     if kernel is None:
         raise InputError("no kernel", allowed="FILE.py:function, FILE.py, TRACE.npz or --compare")
+    options = LaunchOptions(data=data, seed=seed, spill=spill, lnc=lnc)
     path, name = split_target(kernel)
     folder = out or Path("rainshadow-out") / (f"{path.stem}-{name}" if name else path.stem)
     with staged(folder) as scratch:
-        launches = _launched(kernel, arg or [], arguments or [], machine, data, seed, lnc)
+        launches = _launched(kernel, arg or [], arguments or [], machine, options)
         timed = [_timed(traces, machine, cores) for traces, cores in launches]
         summary = {
             "launches": [
@@ -97,17 +101,15 @@ def _launched(
     arg: list[str],
     arguments: list[str],
     machine: Chip,
-    data: str,
-    seed: int,
-    lnc: int | None,
+    options: LaunchOptions,
 ) -> list[tuple[list[Trace], int]]:
     """Of every launch the traces, one a core, and how many cores a rank has."""
     from rainshadow.nki.program import launch
     from rainshadow.sim.trace import Trace
 
     if kernel.endswith(".npz"):
-        return [([Trace.load(Path(kernel))], lnc or 1)]
-    runs = launch(kernel, arg, arguments, machine, data=data, seed=seed, lnc=lnc)
+        return [([Trace.load(Path(kernel))], options.lnc or 1)]
+    runs = launch(kernel, arg, arguments, machine, options)
     return [([run.trace, *run.other_traces], run.lnc) for run in runs]
 
 
@@ -129,13 +131,18 @@ def _summaries(
     from rainshadow.sim.timing import TimingOptions
 
     options = TimingOptions(lnc=cores)
-    summaries = [summarize_profile(timeline, machine) for timeline in timelines]
+    count = len(timelines)
+    summaries = [
+        summarize_profile(timeline, machine, core, count) for core, timeline in enumerate(timelines)
+    ]
     for core, summary in enumerate(summaries):
         summary["advice"] = advise(timelines, core, machine, options) if advice else []
     if changed is not None:
         traces = [place_again(timeline.trace, changed) for timeline in timelines]
-        for summary, again in zip(summaries, _timed(traces, changed, cores), strict=True):
-            other = summarize_profile(again, changed)
+        for core, (summary, again) in enumerate(
+            zip(summaries, _timed(traces, changed, cores), strict=True)
+        ):
+            other = summarize_profile(again, changed, core, count)
             summary["what_if"] = {"profile": other, **compare_profiles(summary, other)}
     return summaries
 
@@ -207,7 +214,11 @@ def _write(
     timelines = [timeline for launch in launches for timeline in launch]
     (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     (folder / "report.html").write_text(profile_page(summary, timelines), encoding="utf-8")
-    drawn = [TimelineLaunch(t.trace.kernel, "kernel", t) for t in timelines]
+    drawn = [
+        TimelineLaunch(timeline.trace.kernel, "kernel", timeline, core)
+        for launch in launches
+        for core, timeline in enumerate(launch)
+    ]
     (folder / "timeline.perfetto.json.gz").write_bytes(perfetto_json(drawn))
     for number, timeline in enumerate(timelines):
         stem = f"{number:03d}-{timeline.trace.kernel}"

@@ -94,6 +94,7 @@ class PerRank:
 class _Observer:
     tell: Callable[[Run], None]
     chip: Chip | None
+    options: SimOptions | None = None
     again: bool = False
 
 
@@ -166,6 +167,10 @@ def target_chip(named: str | None = None) -> Chip:
     return load_chip(DEFAULT_CHIP)
 
 
+def _observed_options() -> SimOptions | None:
+    return next((entry.options for entry in reversed(_OBSERVERS) if entry.options), None)
+
+
 class Simulation:
     """A kernel that runs on arrays (NumPy or torch) and returns arrays when called.
 
@@ -228,7 +233,8 @@ def record(
     ranks: how many ranks run the kernel.
     """
     target = kernel.options.get("platform_target") if isinstance(kernel, Kernel) else None
-    machine, settings = chip or target_chip(target), options or SimOptions()
+    machine = chip or target_chip(target)
+    settings = options or _observed_options() or SimOptions()
     launch = _Launch(kernel, machine, settings, ranks)
     again = None
     if any(observer.again for observer in _OBSERVERS):
@@ -351,13 +357,17 @@ def _copied(value: Any) -> Any:
 
 @contextmanager
 def observe(
-    tell: Callable[[Run], None], chip: Chip | None = None, *, again: bool = False
+    tell: Callable[[Run], None],
+    chip: Chip | None = None,
+    *,
+    options: SimOptions | None = None,
+    again: bool = False,
 ) -> Iterator[None]:
     """Hand every launch made inside the block to `tell`, whoever makes it.
 
-    chip: the machine of those launches that name none.  again: give each run its `Run.again`.
+    chip, options: of those launches that name none.  again: give each run its `Run.again`.
     """
-    observer = _Observer(tell, chip, again)
+    observer = _Observer(tell, chip, options, again)
     _OBSERVERS.append(observer)
     try:
         yield

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,39 +43,66 @@ def split_target(text: str) -> tuple[Path, str | None]:
     return (Path(match["path"]), match["name"]) if match else (Path(text), None)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchOptions:
+    """How a command launches kernels. data: "full", or "none" for shapes only.
+
+    seed: of random arguments.  spill: "reject" or "model", as in `SimOptions`.  lnc: cores that a
+    function runs on, else as it says.
+    """
+
+    data: str = "full"
+    seed: int = 0
+    spill: str = "reject"
+    lnc: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("data", self.data), ("spill", self.spill)):
+            if value not in _CHOICES[name]:
+                raise InputError(f"--{name} {value}", allowed=" or ".join(_CHOICES[name]))
+
+    @property
+    def simulation(self) -> SimOptions:
+        """Without the cores."""
+        return SimOptions(
+            data="none" if self.data == "none" else "full",
+            spill="model" if self.spill == "model" else "reject",
+            seed=self.seed,
+        )
+
+
+_CHOICES = {"data": ("full", "none"), "spill": ("reject", "model")}
+
+
 def launch(
     target: str,
     given: Sequence[str],
     arguments: Sequence[str],
     chip: Chip,
-    *,
-    data: str = "full",
-    seed: int = 0,
-    lnc: int | None = None,
+    options: LaunchOptions,
 ) -> list[Run]:
     """The launches of FILE.py:function, called with arguments `given` as NAME=VALUE, or of FILE.py.
 
-    arguments: words that the script FILE.py gets.  data: "full", or "none" for shapes only.
-    lnc: cores that a function runs on, else as it says. What is printed goes to stderr.
+    arguments: words that the script FILE.py gets.  What is printed goes to stderr.
     Errors: `InputError` for options that do not go together; what the kernel or script raises.
     """
-    if data not in ("full", "none"):
-        raise InputError(f"--data {data}", allowed="full or none")
     path, name = split_target(target)
     if name is None:
-        if given:
-            raise InputError(
-                "--arg without a function", allowed="FILE.py:function --arg NAME=VALUE"
-            )
+        for text, used in (
+            ("--arg", given), ("--data none", options.data == "none"), ("--lnc", options.lnc)
+        ):  # fmt: skip
+            if used:
+                raise InputError(
+                    f"{text} without a function", allowed="FILE.py:function --arg NAME=VALUE"
+                )
         with redirect_stdout(sys.stderr):
-            return run_program(path, arguments, chip)
+            return run_program(path, arguments, chip, options.simulation)
     function = load_kernel(path, name)
-    values = bind_arguments(function, given, data=data == "full", seed=seed)
-    options = SimOptions(data="full" if data == "full" else "none", seed=seed)
+    values = bind_arguments(function, given, data=options.data == "full", seed=options.seed)
     kernel = function if isinstance(function, Kernel) else Kernel(function)
     with redirect_stdout(sys.stderr), as_script(path, ()):
-        cores = kernel if lnc is None else kernel[lnc]
-        return [record(cores, kwargs=values, chip=chip, options=options)]
+        cores = kernel if options.lnc is None else kernel[options.lnc]
+        return [record(cores, kwargs=values, chip=chip, options=options.simulation)]
     raise InputError(f"{target} ended the program instead of returning")
 
 
@@ -99,14 +127,17 @@ def load_kernel(path: Path, name: str) -> Callable[..., Any]:
     return found
 
 
-def run_program(path: Path, arguments: Sequence[str], chip: Chip) -> list[Run]:
+def run_program(
+    path: Path, arguments: Sequence[str], chip: Chip, options: SimOptions | None = None
+) -> list[Run]:
     """Run a file as a script on `chip`; the kernel launches it makes, in order.
 
+    options: of the launches that name none.
     Errors: `InputError` where it launches none, `ScriptError` where it raises.
     """
     _check_file(path)
     runs: list[Run] = []
-    with observe(runs.append, chip), as_script(path, arguments):
+    with observe(runs.append, chip, options=options), as_script(path, arguments):
         runpy.run_path(str(path), run_name="__main__")
     if not runs:
         raise InputError(

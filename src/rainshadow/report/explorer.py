@@ -22,7 +22,7 @@ from rainshadow.isa.engine import Engine
 from rainshadow.isa.instruction import Signature
 from rainshadow.machine import Chip
 from rainshadow.report.occupancy import Occupancy
-from rainshadow.report.profile import transpose_flops, union_ps
+from rainshadow.report.profile import spilled_bytes, transpose_flops, union_ps
 from rainshadow.report.tables import write_table
 from rainshadow.sim.timeline import Timeline
 
@@ -205,6 +205,7 @@ def _summary(job: _Job) -> Table:
         for word in ("read", "write")
     }
     hbm = moved["hbm_read_bytes"] + moved["hbm_write_bytes"]
+    spill = spilled_bytes(trace)
     dma = job.is_dma
     size = job.per_row(_transfer_bytes)[dma]
     dma_active = union_ps(timeline.start_ps[dma], job.done_ps[dma]) / _PS_PER_S
@@ -225,8 +226,8 @@ def _summary(job: _Job) -> Table:
         "dma_transfer_total_bytes": int(size.sum()),
         "mbu_estimated_percent": _percent(hbm, total_s * _stack_bandwidth(chip)),
         **moved,
-        "spill_save_bytes": 0,
-        "spill_reload_bytes": 0,
+        "spill_save_bytes": spill["saved_bytes"],
+        "spill_reload_bytes": spill["reloaded_bytes"],
         "matmul_instruction_count": int(job.per_row(_is_matmul).sum()),
         "mfu_estimated_percent": _percent(flops, total_s * chip.core_peak_flops),
         "hfu_estimated_percent": _percent(flops + transposes, total_s * chip.core_peak_flops),
@@ -265,12 +266,14 @@ def _instructions(job: _Job) -> Table:
     timeline, trace = job.timeline, job.timeline.trace
     rows = np.flatnonzero(~job.is_dma)
     engine = job.per_row(lambda signature: signature.engine)[rows]
-    lines = np.array([f"{line.source.file}:{line.source.line}" for line in trace.lines] or [""])
+    lines = np.array(
+        [f"{Path(line.source.file).name}:{line.source.line}" for line in trace.lines] or [""]
+    )
     columns: dict[str, Any] = {
         **job.times(rows),
         "engine": engine,
         "pcore_idx": np.full(len(rows), job.core),
-        "opcode": job.per_row(lambda signature: signature.opcode)[rows],
+        "opcode": job.per_row(_opcode)[rows],
         "operands": job.per_row(_operands)[rows],
         "id": rows,
         "pc": _number_within(engine),
@@ -287,6 +290,20 @@ def _instructions(job: _Job) -> Table:
                 lambda s, space=space, word=word: s.moved_bytes(space, written=word == "write")
             )[rows]
     return columns
+
+
+@cache
+def _opcode_names() -> Mapping[tuple[str, str], str]:
+    """(instruction of `nki.isa`, engine) -> AWS's opcode, where it isn't the name in capitals."""
+    text = (resources.files("rainshadow") / "data" / "explorer" / "opcodes.csv").read_text("utf-8")
+    return {
+        (row["instruction"], row["engine"]): row["opcode"]
+        for row in csv.DictReader(text.splitlines())
+    }
+
+
+def _opcode(signature: Signature) -> str:
+    return _opcode_names().get((signature.opcode, signature.engine), signature.opcode.upper())
 
 
 def _operands(signature: Signature) -> str:
@@ -419,7 +436,7 @@ def _active_time(job: _Job) -> Table:
 
 def _opcodes(job: _Job) -> Table:
     rows = ~job.is_dma
-    kinds = job.per_row(lambda s: f"{s.engine} {s.opcode}")
+    kinds = job.per_row(lambda s: f"{s.engine} {_opcode(s)}")
     found: dict[str, list[Any]] = {field.name: [] for field in schema()
                                    if field.table == "OpcodeSummary"}  # fmt: skip
     for kind in np.unique(kinds[rows]).tolist() if rows.any() else []:

@@ -14,14 +14,19 @@ from rainshadow.isa.engine import Engine
 from rainshadow.isa.instruction import Signature
 from rainshadow.machine import Chip
 from rainshadow.sim.timeline import Timeline
+from rainshadow.sim.trace import NO_USE, SPACES, SPILLED, Trace
 
 Column = np.ndarray[Any, np.dtype[Any]]
 
 _PS_PER_S = 1e12
+#: Columns of `Trace.tensors`.
+_SPACE, _, _, _, _SIZE, _FLAGS = range(6)
 
 
-def summarize_profile(timeline: Timeline, chip: Chip) -> dict[str, Any]:
-    """A kernel launch on one core.
+def summarize_profile(
+    timeline: Timeline, chip: Chip, core: int = 0, cores: int = 1
+) -> dict[str, Any]:
+    """A kernel launch on one core. core, cores: its number, and how many the launch has.
 
     duration_s: first start to last result, without launch_s.  bound_by: the track busy longest.
     ideal: what no order of instructions can beat, and by what.  tensor: matmul work over the
@@ -33,6 +38,8 @@ def summarize_profile(timeline: Timeline, chip: Chip) -> dict[str, Any]:
     return {
         "kernel": trace.kernel,
         "chip": chip.name,
+        "core": core,
+        "cores": cores,
         "duration_s": timeline.duration_ps / _PS_PER_S,
         "launch_s": timeline.launch_ps / _PS_PER_S,
         "instructions": trace.num_rows,
@@ -44,6 +51,7 @@ def summarize_profile(timeline: Timeline, chip: Chip) -> dict[str, Any]:
         "hbm": _hbm(timeline, chip),
         "dma": _dma(timeline, chip),
         "peak_bytes": _peaks(timeline, chip),
+        "spill": spilled_bytes(trace),
         "opcodes": _opcodes(timeline),
         "lines": _lines(timeline),
         "left_out": list(timeline.left_out),
@@ -121,6 +129,22 @@ def _hbm_rate(chip: Chip) -> float:
 def _hbm_bytes(timeline: Timeline) -> int:
     trace = timeline.trace
     return sum(trace.moved_bytes("hbm", written=written) for written in (False, True))
+
+
+def spilled_bytes(trace: Trace) -> dict[str, int]:
+    """Bytes of SBUF that were moved to HBM for want of room, and back: saved, reloaded."""
+    in_hbm = trace.tensors[:, _SPACE] == SPACES.index("hbm")
+    away = in_hbm & (trace.tensors[:, _FLAGS] & SPILLED != 0)
+    if not away.any():
+        return {"saved_bytes": 0, "reloaded_bytes": 0}
+    some = np.flatnonzero(trace.use != NO_USE)
+    tensor = trace.uses[trace.use[some], 0]
+    sizes = trace.tensors[tensor, _SIZE] * away[tensor]
+    writes = trace.access[some] & 1
+    return {
+        "saved_bytes": int(sizes[writes == 1].sum()),
+        "reloaded_bytes": int(sizes[writes == 0].sum()),
+    }
 
 
 def _dma(timeline: Timeline, chip: Chip) -> dict[str, float]:

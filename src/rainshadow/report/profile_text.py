@@ -36,7 +36,7 @@ def profile_text(launch: Summary) -> list[str]:
 def _totals(launch: Summary) -> Iterator[str]:
     tensor, hbm, dma, ideal = (launch[part] for part in ("tensor", "hbm", "dma", "ideal"))
     yield (
-        f"{launch['kernel']} on one simulated {launch['chip']} NeuronCore: "
+        f"{launch['kernel']} on {_core(launch)}: "
         f"{format_seconds(launch['duration_s'])}, and {format_seconds(launch['launch_s'])} "
         "to start it"
     )
@@ -65,6 +65,18 @@ def _totals(launch: Summary) -> Iterator[str]:
         f"{format_bytes(peak['capacity_bytes'])}{'' if space == 'hbm' else ' per partition'}"
         for space, peak in launch["peak_bytes"].items()
     )
+    if launch["spill"]["saved_bytes"]:
+        spill = launch["spill"]
+        yield (
+            f"  spilled: {format_bytes(spill['saved_bytes'])} moved from SBUF to HBM for want of "
+            f"room, {format_bytes(spill['reloaded_bytes'])} back"
+        )
+
+
+def _core(launch: Summary) -> str:
+    cores = launch["cores"]
+    which = "one" if cores == 1 else f"core {launch['core']} of {cores}, a"
+    return f"{which} simulated {launch['chip']} NeuronCore"
 
 
 def _engines(launch: Summary) -> Iterator[str]:

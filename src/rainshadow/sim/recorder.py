@@ -273,12 +273,12 @@ class Recorder:
             buffer.ordinal = self._placed
             self._placed += 1
 
-    def enter(self, buffer: Buffer, line: int) -> None:
+    def enter(self, buffer: Buffer, line: int, flags: int = 0) -> None:
         """A tensor that the kernel does not know of: moves of tiles need it."""
         if not buffer.on_chip:
             buffer.address = self._hbm_address(buffer, label_of(buffer))
             buffer.ordinal = self.cores.new_hbm_ordinal()
-        self.tensors.add(buffer, _SPACE_NUMBER[buffer.space], line, 0)
+        self.tensors.add(buffer, _SPACE_NUMBER[buffer.space], line, flags)
 
     def _hbm_address(self, buffer: Buffer, label: str) -> int:
         try:

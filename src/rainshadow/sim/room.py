@@ -20,6 +20,7 @@ from rainshadow.isa.memory import Buffer, Space
 from rainshadow.isa.strides import contiguous_strides
 from rainshadow.sim.placement import Accesses, Column, place
 from rainshadow.sim.spilling import Move, Rows, peak_bytes, plan, relabelled
+from rainshadow.sim.trace import SPILLED
 
 if TYPE_CHECKING:
     from rainshadow.sim.recorder import Recorder
@@ -132,7 +133,7 @@ def _slot(recorder: Recorder, tile: AccessPattern, line: int) -> Buffer:
     space = Space.sbuf if tile.space is Space.psum else Space.private_hbm
     name = f"spilled {tile.name}"
     buffer = Buffer(space=space, shape=tile.shape, dtype=tile.dtype, name=name)
-    recorder.enter(buffer, line)
+    recorder.enter(buffer, line, SPILLED)
     return buffer
 
 

@@ -27,8 +27,9 @@ FORMAT_VERSION = 4
 #: Address spaces of `Trace.ranges`, by number.
 SPACES = ("sbuf", "psum", "hbm")
 
-#: Flags of `Trace.tensors`: at an address the kernel gives; an argument; returned by the kernel.
-GIVEN, ARGUMENT, RETURNED = 1, 2, 4
+#: Flags of `Trace.tensors`: at an address the kernel gives; an argument; returned by the kernel;
+#: where a tile lies that has been moved away.
+GIVEN, ARGUMENT, RETURNED, SPILLED = 1, 2, 4, 8
 
 #: In `Trace.use`: the access belongs to no tensor.
 NO_USE = -1
@@ -174,7 +175,7 @@ class Trace:
             "peak_bytes": self.peak_bytes,
             "names": list(self.names),
         }
-        text = json.dumps(header, sort_keys=True).encode()
+        text = json.dumps(header).encode()
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
         try:
             with os.fdopen(handle, "wb") as stream:
