@@ -129,7 +129,7 @@ def predict_training(
     ]
     times, memory = answers[0]
     totals = [np.asarray(answer.total) for answer, _ in answers]
-    spread = error_fraction(system.chip.name, model.moe is not None)
+    spread = error_fraction(system.chip, model.moe is not None)
     central = totals[0]
     peak = system.chip.peak_flops["bfloat16"].value * system.num_chips
     notes = (NO_TRAINIUM2_TABLE,) if system.chip.name in ("trainium2", "trainium3") else ()

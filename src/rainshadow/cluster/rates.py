@@ -199,11 +199,11 @@ def rates_of(
     )
 
 
-def error_fraction(chip: str, experts: bool) -> float:
-    """What 90 % of left-out sources were within, for this chip or, unseen, for any.
+def error_fraction(chip: Chip, experts: bool) -> float:
+    """What 90 % of left-out runs were within: on this chip, or on one of its family never seen.
 
     experts: for mixture-of-experts models.
     """
     errors: Mapping[str, float] = _raw()["error"]
-    own = errors.get(chip, errors["unseen"])
+    own = errors.get(chip.name, errors.get(chip.family, errors["unseen"]))
     return max(own, errors["experts"]) if experts else own

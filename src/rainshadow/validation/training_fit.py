@@ -130,9 +130,18 @@ def _balance(points: Points, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 def leave_one_source_out(points: Points, full: Fit) -> NDArray[np.float64]:
     """Seconds of every point by constants fitted without any row of its source."""
-    groups = np.array([case.group for case in points.cases])
+    return _leave_out(points, full, [case.group for case in points.cases])
+
+
+def leave_one_chip_out(points: Points, full: Fit) -> NDArray[np.float64]:
+    """Seconds of every point by constants fitted without any run on its chip."""
+    return _leave_out(points, full, [case.system.chip.name for case in points.cases])
+
+
+def _leave_out(points: Points, full: Fit, labels: Sequence[str]) -> NDArray[np.float64]:
+    groups = np.array(labels)
     answer = np.empty(len(groups))
-    for group in sorted(set(groups.tolist())):
+    for group in sorted(set(labels)):
         mine = groups == group
         fit = fit_constants(points, ~mine, rounds=4, warm=full)
         answer[mine] = seconds(points, fit)[mine]
