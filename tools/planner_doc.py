@@ -180,8 +180,8 @@ def unseen_chips(points: Sequence[Point]) -> list[str]:
     lines = [
         "## Training: every chip predicted by a fit that has seen no run of it",
         "",
-        "What a prediction for a chip without public runs, as Trainium 2, is like. Nine of ten runs",
-        "of a family decide the range that is printed for its chips that no fit has seen.",
+        "What a prediction for a chip without public runs is like, as Trainium 2. Nine of ten",
+        "runs of a family decide the range that is printed for its chips that no fit has seen.",
         "",
         "| chip | runs | median | mean | bias |",
         "|---|---|---|---|---|",
