@@ -41,6 +41,22 @@ def test_a_plan_is_a_folder_that_explain_and_compare_read(saved, monkeypatch, ca
     assert "million USD" in capsys.readouterr().out
 
 
+def test_everything_that_predicts_trainium2_training_says_that_no_table_is_public(
+    tmp_path, monkeypatch, capsys
+):
+    words = ("llama_3_1_8b", "--on", "trn2-ultraserver")
+    folder = str(tmp_path / "p")
+    small = ("--chips", "64", "--batch", "256", "--out", folder)
+    for command in (
+        ("plan", *words, *small),
+        ("explain", folder),
+        ("compare", folder, f"{folder}:2"),
+        ("longrun", *words, "--chips", "64", "--tokens", "1T"),
+    ):
+        assert run(monkeypatch, *command) == 0
+        assert "no public table of Trainium 2 training exists" in capsys.readouterr().out, command
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

@@ -19,6 +19,7 @@ LEFT_OUT_TRAINIUM = (
     "no contention of the chip's cores for HBM during compute",
     "the simulated time has no range of its own: its figures' ranges are not propagated through it",
     "no stragglers, failures, checkpoints or data loading",
+    "no public table of Trainium 2 training exists to hold it against",
 )
 LEFT_OUT_GPU = (
     "a roofline: the best measured matmul rate and the HBM rate, no launch or kernel latency, so "

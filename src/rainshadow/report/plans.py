@@ -168,4 +168,4 @@ def explain_text(plan: Summary, decisive: Sequence[Summary]) -> list[str]:
             f"    {entry['gain_fraction']:>6.1%}  {entry['what']}: {entry['value']} "
             f"({entry['grade']}, {entry['source']})"
         )
-    return lines
+    return [*lines, *(f"  note: {note}" for note in plan["notes"])]
