@@ -123,6 +123,10 @@ class OutOfBoundsError(NkiValidationError):
     flat_index: tuple[int, int] | None = None
 
 
+class NeedsData(NkiValidationError):  # noqa: N818 - a statement about the run
+    """A kernel looks at a value that a simulation without data does not have."""
+
+
 class UninitializedReadError(NkiValidationError):
     """Memory read before it was written."""
 

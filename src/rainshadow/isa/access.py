@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rainshadow import dtypes
-from rainshadow.errors import NkiValidationError, OutOfBoundsError
+from rainshadow.errors import NeedsData, NkiValidationError, OutOfBoundsError
 from rainshadow.isa.indices import (
     COLUMN_AXIS,
     Indirection,
@@ -572,7 +572,7 @@ class AccessPattern:
     def __int__(self) -> int:
         """The value of a tensor of one element, where data are simulated."""
         if self.size != 1 or self.buffer_.storage is None:
-            raise NkiValidationError(
+            raise NeedsData(
                 f"the value of {self!r} as an integer",
                 allowed="a tensor of one element, in a simulation with data",
             )

@@ -185,10 +185,14 @@ class NeuronCore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """Fixed time to start and end a kernel, by logical-core size."""
+    """Fixed time to start and end a kernel, by logical-core size.
+
+    benchmark: what nki.benchmark's latencies hold of it.
+    """
 
     lnc1: Figure = quantity("s")
     lnc2: Figure = quantity("s")
+    benchmark: Figure | None = quantity("s", optional=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -154,7 +154,7 @@ def module_from(folder: Path, name: str) -> Any:
     """A module of a package in `folder`, by its full name."""
     package = name.partition(".")[0]
     known = sys.modules.get(package)
-    if known is not None and not str(known.__file__).startswith(str(folder)):
+    if known is not None and str(folder / package) not in map(str, known.__path__):
         for loaded in [m for m in sys.modules if m == package or m.startswith(f"{package}.")]:
             del sys.modules[loaded]
     with imports_from(folder, package):
@@ -184,6 +184,10 @@ class _CheckoutFinder(importlib.abc.MetaPathFinder):
         if file.is_file():
             loader = _MendingLoader(fullname, str(file))
             return importlib.util.spec_from_file_location(fullname, file, loader=loader)
+        if place.is_dir():
+            without_code = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+            without_code.submodule_search_locations = [str(place)]
+            return without_code
         return None
 
 

@@ -8,11 +8,14 @@ from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from rainshadow.errors import InputError, NotModelled
+import numpy as np
+
+from rainshadow.dtypes import is_dtype, numpy_dtype
+from rainshadow.errors import InputError, NeedsData, NotModelled
 from rainshadow.machine import Chip, load_neuron_chip
-from rainshadow.nki.kernel import Kernel, record
+from rainshadow.nki.kernel import Kernel, Shape, record
 from rainshadow.sim.launch_timing import time_launch
 from rainshadow.sim.options import SimOptions
 from rainshadow.sim.timing import TimingOptions
@@ -30,6 +33,7 @@ class KernelLaunch:
 
     name: equal for launches that one recording serves.  kernel: imports it.
     arguments: of which tensors are `Shape`s, or arrays where the kernel looks at their values.
+    grid: of programs, for kernels of the first generation; without one as many as cores.
     """
 
     name: str
@@ -37,6 +41,7 @@ class KernelLaunch:
     lnc: int
     kernel: Callable[[], Any]
     arguments: Callable[[], Mapping[str, Any]]
+    grid: tuple[int, ...] = ()
 
     @property
     def key(self) -> str:
@@ -56,14 +61,24 @@ class KernelLaunch:
         return Measured(machine, time_launch(cores, machine, options))
 
     def _record(self, machine: Chip) -> tuple[Trace, ...]:
+        """Without data; with zeros where the kernel computes an address."""
+        try:
+            return self._recorded(machine, dict(self.arguments()), "none")
+        except NeedsData:
+            given = {name: _with_data(value) for name, value in self.arguments().items()}
+            return self._recorded(machine, given, "full")
+
+    def _recorded(
+        self, machine: Chip, given: dict[str, Any], data: Literal["none", "full"]
+    ) -> tuple[Trace, ...]:
         kernel = self.kernel()
         function = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
         with redirect_stdout(sys.stderr):  # kernels print; results alone go to stdout
             run = record(
-                function[self.lnc],
-                kwargs=dict(self.arguments()),
+                function[self.grid or self.lnc],
+                kwargs=given,
                 chip=machine,
-                options=SimOptions(data="none", spill="model"),
+                options=SimOptions(data=data, spill="model", uninitialized="zero"),
             )
         return (run.trace, *run.other_traces)
 
@@ -79,3 +94,29 @@ class KernelLaunch:
             return tuple(Trace.load(file) for file in files)
         except InputError:
             return None
+
+
+def _with_data(value: Any) -> Any:
+    """Zeros in place of a shape."""
+    return np.zeros(value.shape, numpy_dtype(value.dtype)) if isinstance(value, Shape) else value
+
+
+_DTYPES = {
+    "bf16": "bfloat16",
+    "fp16": "float16",
+    "fp32": "float32",
+    "fp8": "float8_e4m3",
+    "fp8_e4m3": "float8_e4m3",
+    "fp8_e5m2": "float8_e5m2",
+}
+
+
+def dtype_of(text: str) -> str:
+    """NKI's name of a dtype, which tables abbreviate.
+
+    Errors: `CannotRun` where there is none.
+    """
+    name = _DTYPES.get(text.lower(), text.lower())
+    if not is_dtype(name):
+        raise CannotRun(f"dtype {text!r} is not known")
+    return name

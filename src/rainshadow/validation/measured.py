@@ -45,6 +45,13 @@ class Measured:
         """What starting and ending a kernel adds."""
         return self.slowest.launch_ps * _PS
 
+    @property
+    def benchmark_launch_s(self) -> float:
+        """What of that nki.benchmark's latency holds."""
+        launch = self.chip.launch
+        stated = launch.benchmark if launch is not None else None
+        return self.launch_s if stated is None else stated.value
+
     def rows(self, wanted: Callable[[Any], bool]) -> Rows:
         """bool[n] of the slowest core: the rows whose signature is wanted."""
         trace = self.slowest.trace

@@ -14,12 +14,6 @@ CHECKOUT = "nki-library"
 #: All reference times of the library together, and the largest median error of one kernel's.
 LIBRARY = Pool(f"{CHECKOUT}: all", median=0.12, rank=0.97)
 FAMILY_MEDIAN = 0.20
-DTYPES = {
-    "bf16": "bfloat16",
-    "fp16": "float16",
-    "fp32": "float32",
-    "fp8_e4m3": "float8_e4m3",
-}
 #: The second time of a pair is of a platform that the library does not name.
 _CHIPS = {"trn1": "trn1", "trn2": "trn2", "trn3": "trn3"}
 _UNSTATED = "trn3"

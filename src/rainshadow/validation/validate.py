@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from rainshadow.errors import RainshadowError, SourceLine
@@ -17,6 +18,8 @@ from rainshadow.validation.target import Target
 
 #: A reason is a line of a table, not a report.
 _WHY_LENGTH = 120
+#: What other people's kernels raise on sizes that they were not written for.
+_REFUSALS = (RainshadowError, AssertionError, ArithmeticError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ def validate(
             continue
         try:
             launch = families()[name].launch(point, checkouts)
-        except RainshadowError as error:
+        except _REFUSALS as error:
             outcomes[number] = _failed(point, name, error)
             continue
         waiting.setdefault(launch.key, (launch, []))[1].append((number, point, name))
@@ -98,7 +101,7 @@ def _run(
 ) -> Iterator[tuple[int, Outcome]]:
     try:
         measured = launch.measure(traces)
-    except (RainshadowError, AssertionError) as error:
+    except _REFUSALS as error:
         for number, point, name in sharing:
             yield number, _failed(point, name, error)
         return
@@ -106,7 +109,7 @@ def _run(
         family = families()[name]
         try:
             predicted = family.value(point, measured)
-        except RainshadowError as error:
+        except _REFUSALS as error:
             yield number, _failed(point, name, error)
             continue
         yield (
@@ -126,12 +129,16 @@ def _run(
 def _failed(point: Point, family: str, error: BaseException) -> Outcome:
     """The kernel or the family refused. A kernel's own assertion counts as a refusal."""
     what = error.what if isinstance(error, RainshadowError) else str(error)
-    text = " ".join(what.split()) or type(error).__name__
+    text = " ".join(what.split())
+    if not text or not isinstance(error, RainshadowError | AssertionError):
+        text = f"{type(error).__name__}: {text}"
     if len(text) > _WHY_LENGTH:
         text = f"{text[:_WHY_LENGTH].rsplit(' ', 1)[0]} ..."
     where = getattr(error, "where", None)
     if isinstance(where, SourceLine):
         text += f" ({Path(where.file).name}:{where.line})"
+    elif not isinstance(error, RainshadowError) and (frames := extract_tb(error.__traceback__)):
+        text += f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})"
     return Outcome(point, family, None, why=text)
 
 

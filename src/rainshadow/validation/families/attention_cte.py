@@ -8,11 +8,10 @@ import numpy as np
 
 from rainshadow.nki.kernel import Shape
 from rainshadow.validation.checkouts import Checkouts, module_from
-from rainshadow.validation.launch import CannotRun, KernelLaunch
+from rainshadow.validation.launch import KernelLaunch, dtype_of
 from rainshadow.validation.measured import Measured
 from rainshadow.validation.nki_library import (
     CHECKOUT,
-    DTYPES,
     FAMILY_MEDIAN,
     LIBRARY,
     chip_of,
@@ -33,9 +32,7 @@ def claims(point: Point) -> bool:
 def launch(point: Point, checkouts: Checkouts) -> KernelLaunch:
     options = point.options
     folder = source_folder(checkouts)
-    dtype = DTYPES.get(point["dtype"])
-    if dtype is None:
-        raise CannotRun(f"dtype {point['dtype']!r} is not known")
+    dtype = dtype_of(point["dtype"])
     return KernelLaunch(
         name=f"attention_cte {point['shapes']} {dtype}",
         chip=chip_of(point),

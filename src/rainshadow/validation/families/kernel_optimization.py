@@ -6,7 +6,7 @@ import re
 
 from rainshadow.nki.kernel import Shape
 from rainshadow.validation.checkouts import Checkouts
-from rainshadow.validation.launch import CannotRun, KernelLaunch
+from rainshadow.validation.launch import CannotRun, KernelLaunch, dtype_of
 from rainshadow.validation.measured import Measured
 from rainshadow.validation.points import Point
 from rainshadow.validation.profile_metrics import profile_value
@@ -40,7 +40,10 @@ def launch(point: Point, checkouts: Checkouts) -> KernelLaunch:
     if name not in _WORDS:
         raise CannotRun(f"the document has no kernel called {name!r}")
     shapes = {key: (int(a), int(b)) for key, a, b in _SHAPE.findall(point["shapes"])}
-    dtype = {"fp32": "float32", "bf16": "bfloat16"}[point["dtype"]]
+    missing = {"lhsT", "rhs"} - shapes.keys()
+    if missing:
+        raise CannotRun(f"shapes {point['shapes']!r} say no {', '.join(sorted(missing))}")
+    dtype = dtype_of(point["dtype"])
     return KernelLaunch(
         name=f"kernel-optimization {name} {sorted(shapes.items())} {dtype}",
         chip=point["device"],

@@ -7,11 +7,10 @@ from typing import Any
 
 from rainshadow.nki.kernel import Shape
 from rainshadow.validation.checkouts import Checkouts, module_from
-from rainshadow.validation.launch import CannotRun, KernelLaunch
+from rainshadow.validation.launch import CannotRun, KernelLaunch, dtype_of
 from rainshadow.validation.measured import Measured
 from rainshadow.validation.nki_library import (
     CHECKOUT,
-    DTYPES,
     FAMILY_MEDIAN,
     LIBRARY,
     chip_of,
@@ -27,6 +26,7 @@ _TYPES = "nkilib_src.nkilib.core.utils.common_types"
 _PARTITIONS = 128
 #: The test of context encoding asks for fp8 weights whatever the quantization.
 _CTE_WEIGHTS = "fp8_e4m3"
+_NEEDED = ("hidden", "intermediate", "quant", "norm", "act")
 
 
 def claims(point: Point) -> bool:
@@ -39,9 +39,12 @@ def launch(point: Point, checkouts: Checkouts) -> KernelLaunch:
     generation = "(TKG)" in point["kernel"]
     if not generation:
         options.setdefault("quant_dtype", _CTE_WEIGHTS)
+    missing = [name for name in _NEEDED if name not in options]
+    if missing:
+        raise CannotRun(f"the column shapes says no {', '.join(missing)}")
     for name in ("dtype", "quant_dtype"):
-        if name in options and options[name] not in DTYPES:
-            raise CannotRun(f"{name} {options[name]!r} is not known")
+        if name in options:
+            options[name] = dtype_of(options[name])
     if options["quant"] not in ("NONE", "STATIC", "ROW"):
         raise CannotRun(f"quantization {options['quant']}: MX formats are trn3's")
     return KernelLaunch(
@@ -67,8 +70,8 @@ def _arguments(folder: Path, options: dict[str, str], *, generation: bool) -> di
     types = module_from(folder, _TYPES)
     hidden, inner = integer(options, "hidden"), integer(options, "intermediate")
     batch, length = integer(options, "batch"), integer(options, "seqlen")
-    dtype = DTYPES[options["dtype"]]
-    quantized = DTYPES.get(options.get("quant_dtype", ""))
+    dtype = options["dtype"]
+    quantized = options.get("quant_dtype")
     weights = quantized or dtype
     norm = options["norm"]
     tokens = Shape((batch, length, hidden), dtype)

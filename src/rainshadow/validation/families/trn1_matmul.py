@@ -11,7 +11,7 @@ from typing import Any
 from rainshadow.nki.kernel import Shape
 from rainshadow.nki.program import load_kernel
 from rainshadow.validation.checkouts import Checkouts
-from rainshadow.validation.launch import CannotRun, KernelLaunch
+from rainshadow.validation.launch import CannotRun, KernelLaunch, dtype_of
 from rainshadow.validation.measured import Measured
 from rainshadow.validation.points import Point
 from rainshadow.validation.profile_metrics import profile_value
@@ -19,7 +19,6 @@ from rainshadow.validation.target import Target
 
 _FILE = "nki/examples/matrix_multiplication/matrix_multiplication_nki_kernels.py"
 _SIZE = re.compile(r"\b([MKN])(\d+)\b")
-_DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
 
 
 def claims(point: Point) -> bool:
@@ -28,9 +27,9 @@ def claims(point: Point) -> bool:
 
 def launch(point: Point, checkouts: Checkouts) -> KernelLaunch:
     sizes = {letter: int(number) for letter, number in _SIZE.findall(point["shapes"])}
-    dtype = _DTYPES.get(point["dtype"])
-    if sorted(sizes) != ["K", "M", "N"] or dtype is None:
-        raise CannotRun(f"shapes {point['shapes']!r}, dtype {point['dtype']!r} are not known")
+    dtype = dtype_of(point["dtype"])
+    if sorted(sizes) != ["K", "M", "N"]:
+        raise CannotRun(f"shapes {point['shapes']!r} are not K, M and N")
     file = checkouts.file("aws-neuron-sdk", _FILE)
     function = point["kernel"]
 
@@ -51,7 +50,7 @@ def launch(point: Point, checkouts: Checkouts) -> KernelLaunch:
 
 def value(point: Point, measured: Measured) -> float:
     if point.metric == "nki.benchmark latency":
-        return measured.duration_s + measured.launch_s
+        return measured.duration_s + measured.benchmark_launch_s
     return profile_value(point, measured)
 
 

@@ -1,0 +1,125 @@
+"""Points of known families with other shapes, dtypes and devices: computed, or a reason."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+
+from rainshadow.validation.checkouts import Checkouts
+from rainshadow.validation.points import Point
+from rainshadow.validation.validate import validate
+
+TABLES = "aws-neuron/aws-neuron-sdk:about-neuron/benchmarks/trn1/latency_data_decoder.csv"
+DECODER = "TP Degree=32 Batch Size={} Sequence Length=4096 Input Length={} Output Length=1024"
+
+
+def point(name: str, metric: str, value: float, **columns: str) -> Point:
+    row = {"source": TABLES, "value": str(value), "unit": "s", **columns}
+    return Point(name, metric, value, "s", row)
+
+
+def served(batch: int = 1, prompt: int = 128, metric: str = "TPOT Latency P50", **other: str):
+    columns = {"kernel": "Llama-2-7b", "device": "trn1.32xlarge", "dtype": "FP16", **other}
+    columns.setdefault("shapes", DECODER.format(batch, prompt))
+    return point("row", metric, 1.0, source_of_kernel="model level", **columns)
+
+
+def outcome(a_point: Point, **folders):
+    (only,) = validate([a_point], Checkouts(folders))
+    return only
+
+
+def test_a_decoder_of_aws_tables_is_served():
+    small, large = outcome(served()), outcome(served(batch=64))
+    assert small.target.rule == "report"
+    assert 0 < small.predicted < large.predicted
+    first = outcome(served(prompt=1024, metric="TTFT Latency P50"))
+    assert first.predicted > outcome(served(metric="TTFT Latency P50")).predicted
+    rate = outcome(served(metric="Output Token Throughput"))
+    assert rate.target.of_rate
+    assert rate.predicted == pytest.approx(1 / small.predicted, rel=0.05)
+
+
+def test_a_model_of_aws_tables_is_trained():
+    shapes = "Sequence Length=8192 Nodes={} Topology=TP=32 DP=32 PP=1 ZeRO-1 Globalbatch=1024"
+    columns = {"kernel": "Llama-3.1-8B pre-training", "dtype": "Autocast:BF16+FP32Optimizer"}
+    columns["note"] = "Neuron 2.24.0"
+    of_nodes = [
+        outcome(served(metric="Performance [seq/sec]", shapes=shapes.format(nodes), **columns))
+        for nodes in (32, 64)
+    ]
+    assert 0 < of_nodes[0].predicted < of_nodes[1].predicted
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"metric": "Latency P50"}, "an encoder served whole"),
+        ({"shapes": "batch 1"}, "states no input and output length"),
+        ({"device": "p5.48xlarge"}, "none of trn1, trn2"),
+        ({"kernel": "Llama-9-1T"}, "unknown model"),
+        ({"shapes": DECODER.format(1, "x")}, "invalid literal"),
+    ],
+)
+def test_what_cannot_be_served_says_why(change, why):
+    assert why in outcome(served(**change)).why
+
+
+SAMPLE = """
+    import neuronxcc.nki as nki
+    import neuronxcc.nki.language as nl
+
+    @nki.jit
+    def adaptive_avg_pool2d_kernel(in_tensor, output_size):
+        n, c, h, w = in_tensor.shape
+        assert c <= 128
+        out = nl.ndarray((n, c, h), dtype=in_tensor.dtype, buffer=nl.shared_hbm)
+        for i in nl.affine_range(n):
+            tile = nl.load(in_tensor[i])
+            nl.store(out[i], nl.sum(tile, axis=2))
+        return out
+"""
+
+
+@pytest.fixture
+def samples(tmp_path):
+    """A checkout with one kernel, in a package without __init__.py, as nki-samples is."""
+    folder = tmp_path / "src" / "nki_samples" / "reference"
+    folder.mkdir(parents=True)
+    (folder / "vision.py").write_text(textwrap.dedent(SAMPLE), encoding="utf-8")
+    return tmp_path
+
+
+def pooled(shapes: str, dtype: str = "fp32", device: str = "trn1/trn2 CI (unstated)") -> Point:
+    name = "adaptive_avg_pool2d_kernel"
+    source = f"aws-neuron/nki-samples@abc:contributed {name}"
+    columns = {"kernel": name, "shapes": shapes, "dtype": dtype, "device": device}
+    return point("sample", "nc_latency upper bound", 1e-3, source_of_kernel=source, **columns)
+
+
+def test_a_sample_is_a_bound_on_any_chip_shape_and_dtype(samples):
+    first, more, other = (
+        outcome(a_point, **{"nki-samples": samples})
+        for a_point in (
+            pooled("1,64,56,56->7"),
+            pooled("4,64,56,56->7", "bf16"),
+            pooled("1,64,56,56->7", device="trn2"),
+        )
+    )
+    assert first.target.rule == "upper"
+    assert 0 < first.predicted < more.predicted
+    assert first.predicted != other.predicted
+
+
+@pytest.mark.parametrize(
+    ("sample", "why"),
+    [
+        (pooled("1,64"), "not N, C, H, W"),
+        (pooled("1,64,56,56->7", "int3"), "dtype 'int3' is not known"),
+        (pooled("1,64,56,56->7", device="gpu"), "unknown chip 'gpu'"),
+        (pooled("1,200,56,56->7"), "AssertionError:  (vision.py:8)"),
+    ],
+)
+def test_a_sample_that_cannot_run_says_why(samples, sample, why):
+    assert why in outcome(sample, **{"nki-samples": samples}).why
