@@ -9,10 +9,11 @@ import pytest
 from rainshadow.validation.checkouts import Checkouts
 from rainshadow.validation.constant_rate import constant_rate_s, left_out, median_rates
 from rainshadow.validation.judge import judge, quantile
-from rainshadow.validation.leave_out import validate_left_out
+from rainshadow.validation.leave_out import fit_to, validate_left_out
 from rainshadow.validation.points import Point, read_points
 from rainshadow.validation.target import Target
 from rainshadow.validation.training_cases import case_of, in_metric
+from rainshadow.validation.training_fit import leave_one_chip_out, leave_one_source_out
 from rainshadow.validation.validate import Outcome, validate
 
 #: Published by NVIDIA's Megatron-Bridge, Meta and Narayanan et al.; `split` says who may fit them.
@@ -83,6 +84,7 @@ def test_every_metric_means_the_same_seconds(metric):
         ({"chip": "Z80"}, "no system with Z80"),
         ({"n_chips": "many"}, "invalid literal"),
         ({"value": "0"}, "value 0"),
+        ({"precision": "NVFP4"}, "h100_sxm has no peak in nvfp4"),
         ({"metric": "time_to_train_min"}, "time to train only"),
         ({"model": "MaxText-1024B", "global_batch": "", "chip": "TPU-v5p"}, "no batch"),
     ],
@@ -100,6 +102,23 @@ def test_only_open_rows_are_left_out_in_turn(tmp_path):
     outcomes = validate_left_out(points_of(tmp_path, *rows))
     assert [outcome.why for outcome in outcomes] == ["", "", "kept from every fit"]
     assert outcomes[0].target.group == "training, source left out: H100"
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "same"),
+    [(leave_one_chip_out, {"chip": "H100"}), (leave_one_source_out, {"source": ROW["source"]})],
+)
+def test_a_prediction_with_something_left_out_does_not_know_its_runs(leave_out, same):
+    """The value of a left-out run changes what is predicted of others, never of itself."""
+    other = {"source": "pytorch/torchtitan", "chip": "B200", "n_chips": "128", "value": "3000"}
+    predicted = []
+    for value in ("1600", "1900"):
+        cases = [case_of({**ROW, "value": value}), case_of({**ROW, **other, **same})]
+        cases.append(case_of({**ROW, **other, "model": "Llama-3.1-8B", "value": "20000"}))
+        predicted.append(leave_out(*fit_to(cases)))
+    assert predicted[0][0] == pytest.approx(predicted[1][0], rel=1e-3)
+    assert predicted[0][1] == pytest.approx(predicted[1][1], rel=1e-3)
+    assert abs(predicted[0][2] / predicted[1][2] - 1) > 1e-3
 
 
 def test_the_baseline_knows_nothing_of_the_source_it_predicts():
