@@ -346,14 +346,14 @@ runs in view; they count neither as constants nor as parameters:
 
 - MLPerf logs name no precision in v5.1: NVFP4 for Llama 3.1 on Blackwell, fp8 elsewhere.
 - MLPerf runs shard the optimizer alone (ZeRO-1), not weights, unless their layout is given and does
-  not fit otherwise. LoRA on H100 has tensor parallelism 4, as every configuration that is named;
+  not fit otherwise. LoRA on H100 has tensor parallelism 4, as every configuration that they name;
   in v4.0 nothing hides LoRA's tensor-parallel collectives.
 - MaxText recomputes whole layers, its default, unless the run says otherwise; the recipes for GPT-3
-  on TPU v5p and for `fp8` on v6e multiply in int8, as their READMEs say.
+  on TPU v5p (int8, by its README) and for `fp8` on v6e multiply in 8 bits.
 - Sequence and batch of MaxText's runs are those of its configuration files.
 - Megatron-Bridge's vintage is its container's; runs in tables of Megatron-Bridge and MLPerf that
   leave out interleaving have 1, 2 or 4 virtual stages, or 8 where the pipeline is left out too.
-- Experts are balanced, as published tables force them to be.
+- Experts are balanced, as Megatron-Bridge's tables force them to be.
 """
 
 

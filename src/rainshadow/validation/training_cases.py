@@ -70,7 +70,7 @@ _MAXTEXT_BATCH |= {"MaxText-512B": 2, "MaxText-128B": 1, "MaxText-52B": 12, "Max
 #: Their recomputation, from the same files; MaxText's "minimal" keeps the matmuls' outputs.
 _MAXTEXT_KEEPS = {"MaxText-32B": "selective"}
 _MAXTEXT_SEQUENCE, _DEFAULT_SEQUENCE = 2048, 8192
-#: Recipes of tpu-recipes that quantize to int8; their README says so, the others run in bf16.
+#: Recipes of tpu-recipes that multiply in 8 bits, by their README or name; the others in bf16.
 _INT8_RECIPES = ("v5p/GPT3-175B-MaxText", "GPT3-175B-MaxText/fp8")
 #: Tensor parallelism of every configuration for LoRA on H100 that MLPerf's submitters name.
 _H100_LORA_TENSOR = 4
