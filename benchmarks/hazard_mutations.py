@@ -1,7 +1,7 @@
 """Mutation evidence for `rainshadow check`: edits of correct kernels, and how many it reports.
 
-Kernels of tests/sim/hazards and, where RAINSHADOW_CHECKOUT_AWS_NEURON_SDK and
-RAINSHADOW_CHECKOUT_NKI_LIBRARY name checkouts, AWS's. What an edit and its effect are:
+Kernels of tests/sim/hazards and, where RAINSHADOW_CHECKOUT_AWS_NEURON_SDK, ..._NKI_SAMPLES and
+..._NKI_LIBRARY name checkouts, AWS's. What an edit and its effect are:
 tests/sim/hazards/hazard_mutations.py. Aims: nothing found in the originals, at least 99 % of the
 effective edits reported. Run: python benchmarks/hazard_mutations.py [--seed N]
 """
@@ -21,13 +21,9 @@ from rainshadow.machine import load_chip
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "sim" / "hazards"))
 
-from hazard_cases import library_cases, own_cases, tutorial_cases
+from hazard_cases import OF_CHECKOUTS, own_cases
 from hazard_mutations import Case, Outcome, check, edits_of, judge, results
 
-_CHECKOUTS = {
-    "RAINSHADOW_CHECKOUT_AWS_NEURON_SDK": tutorial_cases,
-    "RAINSHADOW_CHECKOUT_NKI_LIBRARY": library_cases,
-}
 _LEAST = 0.99
 
 
@@ -37,7 +33,7 @@ def main() -> int:
     seed = parser.parse_args().seed
     chip = load_chip("trainium2")
     cases = own_cases()
-    for variable, make in _CHECKOUTS.items():
+    for variable, make in OF_CHECKOUTS.items():
         if variable in os.environ:
             cases += make(os.environ[variable])
         else:

@@ -75,18 +75,44 @@ def test_only_the_line_that_matters_is_named():
     assert "guilty" in finding.message
 
 
-def test_an_operand_of_which_nothing_is_written_is_a_warning_though_no_result_depends_on_it():
+@pytest.mark.parametrize(
+    ("then", "rules"),
+    [("stored", ["unwritten-operand"]), ("overwritten", ["unwritten-operand"]), ("left", [])],
+)
+def test_an_operand_of_which_nothing_is_written_is_a_warning_where_it_is_not_just_left(then, rules):
+    """NaN is no 3, and zero isn't either: the result is the same, and was not meant."""
+
     def kernel(x):
-        tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
-        nisa.tensor_scalar(dst=tile, data=tile, op0=nl.add, operand0=1.0)
-        nisa.dma_copy(dst=tile, src=x)
+        unwritten, tile = (nl.ndarray(x.shape, x.dtype, nl.sbuf) for _ in range(2))
+        nisa.tensor_scalar(dst=tile, data=unwritten, op0=nl.equal, operand0=3.0)
+        if then == "overwritten":
+            nisa.dma_copy(dst=tile, src=x)
+        if then == "left":
+            tile = nl.ndarray(x.shape, x.dtype, nl.sbuf)
+            nisa.dma_copy(dst=tile, src=x)
         out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
         nisa.dma_copy(dst=out, src=tile)
         return out
 
-    (finding,) = check(kernel)
-    assert (finding.rule, finding.severity) == ("unwritten-operand", "warning")
-    assert finding.text.startswith("nisa.tensor_scalar")
+    found = check(kernel)
+    assert [finding.rule for finding in found] == rules
+    assert all(finding.severity == "warning" for finding in found)
+    assert all(finding.text.startswith("nisa.tensor_scalar") for finding in found)
+
+
+def test_a_copy_by_predicate_leaves_the_rest_of_its_target_as_it_is():
+    def kernel(x):
+        tile, chosen = (nl.ndarray(x.shape, d, nl.sbuf) for d in (x.dtype, nl.uint8))
+        source = nl.ndarray(x.shape, x.dtype, nl.sbuf)
+        nisa.dma_copy(dst=source, src=x)
+        nisa.tensor_scalar(dst=chosen, data=source, op0=nl.greater, operand0=0.5)
+        nisa.tensor_copy_predicated(dst=tile, src=source, predicate=chosen)
+        nisa.tensor_copy_predicated(dst=tile, src=1.0, predicate=chosen, reverse_pred=True)
+        out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=tile)
+        return out
+
+    assert check(kernel) == []
 
 
 @pytest.mark.parametrize(("rows", "rules"), [(128, []), (64, ["partly-uninitialized"])])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from rainshadow.findings import Finding, Place
 from rainshadow.report.findings import as_github, as_json, as_sarif, as_text
@@ -57,3 +60,14 @@ def test_an_annotation_is_one_line_beside_its_line():
     (line,) = as_github([FINDING]).split("\n")
     assert line.startswith("::error file=kernels/mine.py,line=12,title=overwritten::100%25 of left")
     assert "%0Awritten over at" in line
+
+
+@pytest.mark.conformance("RAINSHADOW_CHECKOUT_SARIF_SPEC")
+def test_sarif_is_valid_by_the_standards_own_schema(checkout):
+    """checkout: of oasis-tcs/sarif-spec."""
+    jsonschema = pytest.importorskip("jsonschema")
+    path = Path(checkout) / "sarif-2.1" / "schema" / "sarif-schema-2.1.0.json"
+    schema = json.loads(path.read_text("utf-8"))
+    validator = jsonschema.validators.validator_for(schema)(schema)
+    for findings in ([], [FINDING], [FINDING, replace(FINDING, line=0, text="", others=())]):
+        assert list(validator.iter_errors(json.loads(as_sarif(findings)))) == []

@@ -80,6 +80,10 @@ _TUTORIALS: dict[str, dict[str, tuple[Any, ...]]] = {
     ),
 }
 
+_ATTENTION = "tutorials/attention_fwd_performance/attention_kernels.py"
+#: Versions of aws-neuron/nki-samples' attention, and how long their sequences are at least.
+_SAMPLES = {1: 128, 2: 128, 3: 512, 4: 512, 5: 512, 6: 512, 7: 512}
+
 #: Kernel, file and shapes, as tables of published figures name them.
 _LIBRARY = (
     (
@@ -98,6 +102,25 @@ _LIBRARY = (
         "nkilib_src/nkilib/core/mlp/mlp.py:mlp",
         "lnc=2 batch=4 seqlen=5 hidden=1024 intermediate=512 quant_dtype=fp8_e4m3 quant=STATIC "
         "norm=RMS_NORM act=SiLU dn_coltile=True",
+    ),
+    (
+        "mlp (TKG), rows",
+        "nkilib_src/nkilib/core/mlp/mlp.py:mlp",
+        "lnc=2 batch=4 seqlen=5 hidden=1024 intermediate=512 quant_dtype=fp8_e4m3 quant=ROW "
+        "norm=RMS_NORM act=SiLU gu_coltile=True",
+    ),
+    (
+        "mlp (CTE)",
+        "nkilib_src/nkilib/core/mlp/mlp.py:mlp",
+        "lnc=2 batch=1 seqlen=768 hidden=1024 intermediate=896 rtol=0.02 norm=RMS_NORM quant=NONE "
+        "fused_add=True act=SiLU gate_bias=True",
+    ),
+    (
+        "attention_cte, a prefix",
+        "nkilib_src/nkilib/core/attention/attention_cte.py:attention_cte",
+        "vnc_degree=2 bs=1 seqlen_kv=256 seqlen_q=256 prior_len=2048 prior_used_len=1920 d=128 "
+        "softmax_scale=1.0 causal_mask=True tp_q=True tp_k=True tp_out=True sink=False "
+        "sliding_window=0",
     ),
 )
 
@@ -121,10 +144,33 @@ def tutorial_cases(checkout: str) -> list[Case]:
     ]
 
 
+def sample_cases(checkout: str) -> list[Case]:
+    """Attention, one version after another. checkout: of aws-neuron/nki-samples."""
+    path = Path(checkout) / "src" / "nki_samples" / _ATTENTION
+    return [
+        Case(
+            f"attn_fwd_v{version}",
+            _loader(path, f"attn_fwd_v{version}", 1),
+            _maker(((128, length),) * 3),
+            path,
+            "nki-samples",
+        )
+        for version, length in _SAMPLES.items()
+    ]
+
+
 def library_cases(checkout: str) -> list[Case]:
     """Kernels of nki-library, most on two cores. checkout: of aws-neuron/nki-library."""
     checkouts = Checkouts({"nki-library": Path(checkout)})
     return [_library_case(*names, checkouts) for names in _LIBRARY]
+
+
+#: Variable that names a checkout -> the cases in it.
+OF_CHECKOUTS = {
+    "RAINSHADOW_CHECKOUT_AWS_NEURON_SDK": tutorial_cases,
+    "RAINSHADOW_CHECKOUT_NKI_SAMPLES": sample_cases,
+    "RAINSHADOW_CHECKOUT_NKI_LIBRARY": library_cases,
+}
 
 
 def _library_case(name: str, file: str, shapes: str, checkouts: Checkouts) -> Case:

@@ -95,12 +95,12 @@ _WORLDS: tuple[tuple[Callable[[], Any], SimOptions], ...] = (
 
 def results(case: Case, chip: Chip) -> list[list[Any]]:
     """In every world what the kernel returns and leaves in its arguments."""
-    with _quiet():
+    with quiet():
         kernel = case.load()
     found = []
     for world, options in _WORLDS:
         arguments = case.arguments()
-        with world(), _quiet():
+        with world(), quiet():
             outputs = record(kernel, *arguments, chip=chip, options=options).outputs
         found.append(list(_arrays([outputs, *arguments[0], *arguments[1].values()])))
     return found
@@ -115,7 +115,7 @@ def _arrays(value: Any) -> Iterator[tuple[Any, ...]]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Kernels print, and NaN in an integer is what uninitialised memory gives.
 
     AWS's set variables of the environment: for their own run only.
@@ -131,7 +131,7 @@ def _quiet() -> Iterator[None]:
 
 def check(case: Case, chip: Chip) -> list[Finding]:
     """What `rainshadow check` finds in it."""
-    with _quiet():
+    with quiet():
         kernel = case.load()
         return check_launches(lambda: record(kernel, *case.arguments(), chip=chip), chip, case.path)
 
@@ -230,7 +230,7 @@ def _number(lines: Lines, launch: Any, core: int, trace: Trace, number: int) -> 
 
 def edits_of(case: Case, chip: Chip, rng: np.random.Generator) -> list[Edit]:
     """All places where a run of the kernel can be edited, with amounts drawn from `rng`."""
-    with _quiet():
+    with quiet():
         run = record(case.load(), *case.arguments(), chip=chip)
     traces = (run.trace, *run.other_traces)[: run.lnc]
     by_file: dict[str, dict[int, _Line]] = defaultdict(dict)

@@ -51,7 +51,7 @@ def find_hazards(
     if depends_on is None:
         conflicts = [some for some in conflicts if some.rule != PARTLY_UNINITIALIZED]
     else:
-        conflicts = only_those_that_matter(launch, conflicts, depends_on)
+        conflicts = only_those_that_matter(touches, conflicts, depends_on)
     findings = [finding for some in conflicts for finding in describe(launch, some)]
     if depends_on is None:
         findings = [

@@ -45,8 +45,9 @@ _TEXTS = {
         "warning",
     ),
     UNWRITTEN_OPERAND: _Text(
-        "{op} reads {size} of {tensor} before anything has written there; no result depends on it",
-        "",
+        "{op} reads {size} of {tensor} that it never wrote; no result changes with what was there, "
+        "but what is made of it goes to a result, or is written over",
+        "left there",
         "write the tensor before it is read, or leave the instruction out",
         "warning",
     ),

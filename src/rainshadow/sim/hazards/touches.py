@@ -13,6 +13,7 @@ import numpy as np
 
 from rainshadow.isa.engine import Engine
 from rainshadow.isa.footprint import BOUNDS, REACH
+from rainshadow.isa.instruction import load_instructions
 from rainshadow.sim.hazards.atoms import (
     FIRST,
     FLAGS,
@@ -138,6 +139,11 @@ def is_matmul(signature: Any) -> bool:
 def accumulates(signature: Any) -> bool:
     """Whether the instruction adds to what its target holds."""
     return is_matmul(signature) and bool(signature.params["accumulate"])
+
+
+def keeps_target(signature: Any) -> bool:
+    """Whether the instruction reads its target only to leave some of it as it is."""
+    return "dst" in load_instructions()[signature.opcode].READS
 
 
 def runs_on_tensor_engine(signature: Any) -> bool:
