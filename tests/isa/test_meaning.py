@@ -193,6 +193,8 @@ def test_every_activation_function_has_a_torch_function_to_be_held_to():
 def test_activation_functions_are_torchs(name):
     low = 1e-3 if name in ONLY_POSITIVE else -9.0
     data = values(0, 64, 40, low=low, high=9.0)
+    if name == "sin":
+        data /= 3  # within its table
     with core():
         dst = blank(64, 40)
         nisa.activation(dst, name, tile(data))

@@ -22,6 +22,7 @@ from rainshadow.isa.indices import (
     indirect_columns,
     require_dynamic_offset,
     require_index_tile,
+    wide_elements,
     window,
 )
 from rainshadow.isa.integers import whole
@@ -213,13 +214,13 @@ class AccessPattern:
         if self._array is None:
             storage = self.buffer_.storage
             assert storage is not None, "this run simulates time only: there are no data to read"
-            item = self.itemsize
+            item, dtype = self.itemsize, dtypes.numpy_dtype(self.dtype)
+            if self.buffer_.wide:
+                item, dtype = wide_elements(self)
             offset, strides = self.offset * item, [stride * item for stride in self.strides]
             if self.buffer_.partition_bytes:
                 offset, *strides = [self._in_shared_storage(n) for n in (offset, *strides)]
-            self._array = np.ndarray(
-                self.shape, dtypes.numpy_dtype(self.dtype), storage, offset, tuple(strides)
-            )
+            self._array = np.ndarray(self.shape, dtype, storage, offset, tuple(strides))
         return self._array
 
     def _in_shared_storage(self, distance: int) -> int:

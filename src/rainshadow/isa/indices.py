@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rainshadow import dtypes
-from rainshadow.errors import NkiValidationError, OutOfBoundsError
+from rainshadow.errors import NkiValidationError, NotModelled, OutOfBoundsError
 from rainshadow.isa.integers import shown, whole
 from rainshadow.isa.strides import merge_axes
 
@@ -125,6 +127,19 @@ def require_dynamic_offset(view: AccessPattern, scalar: Any, vector: Any, dim: A
             )
     elif hasattr(scalar, "buffer_"):
         require_index_tile("ap: scalar_offset", scalar, 1)
+
+
+def wide_elements(view: AccessPattern) -> tuple[int, Any]:
+    """(bytes, NumPy dtype) of the elements of a tensor that holds float32 for a narrower dtype.
+
+    Errors: `NotModelled` for a view that looks at their bits.
+    """
+    if view.dtype != view.buffer_.dtype:
+        raise NotModelled(
+            f"a view as {view.dtype} of a {view.buffer_.dtype} tensor that holds float32",
+            fix="set NKI_PRECISE_FP=1, or SimOptions(precise=True)",
+        )
+    return 4, np.dtype(np.float32)
 
 
 def axis_names(pattern: Sequence[Any]) -> list[tuple[str, ...]]:

@@ -40,6 +40,7 @@ class Buffer:
     storage: flat uint8 array holding the elements, or None when only time is simulated.
     partition_bytes: in `storage`, from one partition to the next; 0 where these are size_bytes
     apart, as they are unless tiles share the storage.
+    wide: `storage` holds the elements as float32, whatever their dtype.
     ordinal: number of an on-chip tensor among its core's, or below -1 of one in HBM; else -1.
     accumulated: on chip, what matmuls have written first and add to from then on.
     release: called with the buffer when nothing refers to it any more.
@@ -61,6 +62,7 @@ class Buffer:
         "space",
         "start_partition",
         "storage",
+        "wide",
     )
 
     def __init__(
@@ -83,6 +85,7 @@ class Buffer:
         self.name = name
         self.ordinal = -1
         self.partition_bytes = 0
+        self.wide = False
         self.release: Callable[[Buffer], None] | None = None
         self.accumulated: set[Any] | None = None
         self.on_chip = space.on_chip
@@ -101,6 +104,7 @@ class Buffer:
         twin.dtype = self.dtype
         twin.address = twin.start_partition = twin.partition_bytes = 0
         twin.storage = twin.release = twin.accumulated = None
+        twin.wide = False
         twin.name = name
         twin.ordinal = -1
         twin.on_chip = self.on_chip

@@ -40,13 +40,15 @@ class ActivationFunction:
     """A function of ScalarE: function(x) in float32; `table` names its lookup table.
 
     Functions with table "" need no table (they pass data through). takes_slope: the function has
-    a second argument, nki.isa.activate2's relu_param.
+    a second argument, nki.isa.activate2's relu_param.  valid: the inputs that AWS documents, where
+    not all are; of reciprocal their size.
     """
 
     name: str
     function: Callable[..., Array]
     table: str
     takes_slope: bool = False
+    valid: tuple[float, float] | None = None
 
 
 def _abs_max(a: Any, b: Any, out: Array | None = None) -> Array:
@@ -235,8 +237,28 @@ def _prelu(x: Array, slope: Any = 0.0) -> Array:
     return np.where(x >= 0, x, x * slope)
 
 
+def _sin(x: Array) -> Array:
+    # No argument is reduced: beyond [-pi, pi] the table's last cubic goes on (the docs' example:
+    # 27.65 for 9).
+    beyond = np.maximum(np.abs(x) - np.float32(math.pi), 0)
+    extrapolated = np.sign(x) * (beyond * beyond * beyond / 6 - beyond)
+    return np.where(beyond > 0, extrapolated, np.sin(x))
+
+
+#: "Valid input range" of the docs' table, of the functions whose range is not all numbers.
+_VALID = {
+    "log": (2.0**-64, 2.0**64),
+    "sin": (-math.pi, math.pi),
+    "arctan": (-math.pi / 2, math.pi / 2),
+    "sqrt": (2.0**-116, 2.0**118),
+    "rsqrt": (2.0**-87, 2.0**97),
+    "reciprocal": (2.0**-42, 2.0**42),
+}
+
+
 def _function(name: str, function: Callable[[Array], Array], table: str | None = None) -> Any:
-    return ActivationFunction(name, function, name if table is None else table)
+    table = name if table is None else table
+    return ActivationFunction(name, function, table, valid=_VALID.get(name))
 
 
 ACTIVATION_FUNCTIONS: dict[str, ActivationFunction] = {
@@ -266,7 +288,7 @@ ACTIVATION_FUNCTIONS: dict[str, ActivationFunction] = {
         _function("mish", lambda x: x * np.tanh(_softplus(x))),
         _function("erf", erf),
         _function("erf_dx", _erf_dx),
-        _function("sin", np.sin),
+        _function("sin", _sin),
         _function("cos", np.cos),
         _function("tan", np.tan),
         _function("arctan", np.arctan),

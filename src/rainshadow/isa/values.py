@@ -1,7 +1,8 @@
 """Knows how engines read and write elements: float32 inside, cast once at the write.
 
 Source: AWS Neuron docs 2.32, nki.isa ("the engine casts input data to float32 and performs the
-operation in float32 math; results are cast to the dtype of dst"); rounding to nearest even.
+operation in float32 math; results are cast to the dtype of dst"); rounding to nearest even, or as
+`isa.numerics` says.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 
 from rainshadow.errors import OutOfBoundsError
 from rainshadow.isa.access import AccessPattern
+from rainshadow.isa.numerics import narrowed
 
 Array = np.ndarray[Any, Any]
 
@@ -39,7 +41,7 @@ def write(dst: AccessPattern, values: Array) -> None:
         values = np.broadcast_to(values, (target.shape[0], target.size // target.shape[0]))
     if values.shape != target.shape:
         values = values.reshape(target.shape)
-    target[...] = saturated(values, target.dtype)
+    target[...] = narrowed(saturated(values, target.dtype), target.dtype, dst.dtype)
 
 
 def saturated(values: Array, dtype: np.dtype[Any]) -> Array:
@@ -55,7 +57,8 @@ def cast(values: Array, dtype: np.dtype[Any]) -> Array:
     """Elements moved into tensors of a dtype: bits where it is theirs, else through float32."""
     if values.dtype == dtype:
         return values
-    return saturated(values.astype(np.float32), dtype).astype(dtype)
+    wide = saturated(values.astype(np.float32), dtype)
+    return narrowed(wide, dtype, "").astype(dtype)
 
 
 def permuted(left: Array, right: Array) -> Array:

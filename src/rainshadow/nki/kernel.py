@@ -234,7 +234,7 @@ def record(
     """
     target = kernel.options.get("platform_target") if isinstance(kernel, Kernel) else None
     machine = chip or target_chip(target)
-    settings = options or _observed_options() or SimOptions()
+    settings = options or _observed_options() or SimOptions.of_environment()
     launch = _Launch(kernel, machine, settings, ranks)
     again = None
     if any(observer.again for observer in _OBSERVERS):

@@ -24,7 +24,7 @@ def _turns(start: Any, stop: Any, step: Any) -> Iterator[int]:
         raise NkiValidationError("step 0 of a loop", allowed="any other integer")
     first, end = whole(start, "start of a loop"), whole(stop, "end of a loop")
     if inside_kernel():
-        active_recorder().expect_iterations((end - first) // step)
+        active_recorder().steps.expect_turns((end - first) // step)
     return iter(range(first, end, step))
 
 
@@ -78,7 +78,7 @@ def while_loop(
     _require_reordering("while_loop")
     condition = init
     while int(condition):
-        active_recorder().count_iteration()
+        active_recorder().steps.count_turn()
         condition = body_fun(VirtualRegister(int(condition)))
         if not isinstance(condition, VirtualRegister):
             raise NkiValidationError(

@@ -59,7 +59,7 @@ class VirtualRegister:
     def __bool__(self) -> bool:
         """Whether it is not 0: what `while register:` asks before every turn."""
         if inside_kernel():
-            active_recorder().count_iteration()
+            active_recorder().steps.count_turn()
         return self.value != 0
 
     def __repr__(self) -> str:

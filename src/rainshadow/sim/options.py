@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
-from rainshadow.errors import SourceLine
+from rainshadow.errors import InputError, SourceLine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +21,12 @@ class SimOptions:
     uninitialized: what memory holds before its first write: "nan" finds forgotten writes.
     zeroed: lines whose tensors start as zeros all the same, and share their bytes with none.
     max_instructions: a kernel that executes more is taken to be endless.
-    seed: of the engines' random number generators.
+    seed: of the engines' random number generators, and of rounding at random.
+    rounding: of results to narrower floats: to "nearest" even, or "stochastic".
+    beyond_range: what ScalarE's functions give outside the ranges that AWS documents: "exact"
+    values, "nan", or an "error". sin goes on with its table's cubic, as documented.
+    precise: tensors of bfloat16 and float8 hold those; off, they hold float32, which tells a
+    wrong kernel from a rounded one. Views of them as other dtypes are then not modelled.
     """
 
     data: Literal["full", "none"] = "full"
@@ -31,3 +37,25 @@ class SimOptions:
     zeroed: frozenset[SourceLine] = frozenset()
     max_instructions: int = 200_000_000
     seed: int = 0
+    rounding: Literal["nearest", "stochastic"] = "nearest"
+    beyond_range: Literal["exact", "nan", "error"] = "exact"
+    precise: bool = True
+
+    @staticmethod
+    def of_environment() -> SimOptions:
+        """What AWS's variables ask for.
+
+        NKI_PRECISE_FP=0, NEURON_RT_STOCHASTIC_ROUNDING_EN=1 and its _SEED.
+        """
+        environ = os.environ
+        stochastic = environ.get("NEURON_RT_STOCHASTIC_ROUNDING_EN") == "1"
+        seed = environ.get("NEURON_RT_STOCHASTIC_ROUNDING_SEED", "0")
+        if not seed.isdecimal():
+            raise InputError(
+                f"NEURON_RT_STOCHASTIC_ROUNDING_SEED={seed}", allowed="a number, 0 or more"
+            )
+        return SimOptions(
+            rounding="stochastic" if stochastic else "nearest",
+            precise=environ.get("NKI_PRECISE_FP") != "0",
+            seed=int(seed),
+        )

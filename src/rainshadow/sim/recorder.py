@@ -18,7 +18,7 @@ import numpy as np
 
 from rainshadow import dtypes
 from rainshadow.errors import CapacityError, InputError, NkiValidationError, SourceLine
-from rainshadow.isa import columns, rules
+from rainshadow.isa import columns, numerics, rules
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.accumulator import Accumulator
 from rainshadow.isa.instruction import ACCESSORS, Instruction, Signature, make_signature
@@ -35,6 +35,7 @@ from rainshadow.sim.range_table import RangeTable
 from rainshadow.sim.replay import Step, flat_bytes
 from rainshadow.sim.room import placed
 from rainshadow.sim.spilling import Rows
+from rainshadow.sim.step_limit import StepLimit
 from rainshadow.sim.storage import PARTITION_PADDING_BYTES, Storage
 from rainshadow.sim.tensor_table import TensorTable, label_of
 from rainshadow.sim.trace import (
@@ -94,7 +95,13 @@ class Recorder:
             str(chip.generation), int(chip.core.partitions.value), options.seed
         )
         self.with_data = options.data == "full"
-        self._fast = {} if options.exact else fast_paths()
+        stochastic = options.rounding == "stochastic"
+        self.numerics = numerics.Numerics(
+            np.random.default_rng([options.seed, program_id]) if stochastic else None,
+            options.beyond_range,
+        )
+        is_plain = self.numerics.is_plain and options.precise and not options.exact
+        self._fast = fast_paths() if is_plain else {}
         self.instruction_count = 0
         self.vector_accumulator = Accumulator(int(chip.core.partitions.value))
         self.scalar_accumulator = Accumulator(int(chip.core.partitions.value))
@@ -120,7 +127,6 @@ class Recorder:
         #: Rows of the instructions that have a name.
         self.named_rows: dict[str, int] = {}
         self._num_shared = 0
-        self._num_iterations = 0
         self._num_tensors = 0
         self._placed = 0
         self._tiles: dict[tuple[Any, ...], AccessPattern] = {}
@@ -130,7 +136,7 @@ class Recorder:
         #: The kernel's compiler moves tiles away where they do not fit (`sim.room`).
         self.may_spill = options.spill == "model"
         self._records = options.record
-        self._most_instructions = options.max_instructions
+        self.steps = StepLimit(kernel, options.max_instructions, self._located)
 
     # -- memory ------------------------------------------------------------------------------
 
@@ -220,8 +226,8 @@ class Recorder:
         else:
             self._request(buffer)
         self._num_tensors += 1
-        if self._num_tensors > self._most_instructions:
-            raise self._endless("allocations")
+        if self._num_tensors > self.steps.most:
+            raise self.steps.endless("allocations")
         if self.with_data:
             line = self._lines.here() if self.options.zeroed else None
             buffer.storage = self._storage.of(buffer, line)
@@ -351,8 +357,8 @@ class Recorder:
         elif cls.MEETS:
             instr.meet()
         self.instruction_count += 1
-        if self.instruction_count > self._most_instructions:
-            raise self._endless("instructions")
+        if self.instruction_count > self.steps.most:
+            raise self.steps.endless("instructions")
         if self._records:
             writes, reads = operands[: accessors.num_writes], operands[accessors.num_writes :]
             if self.with_data and self.cores.count > 1:
@@ -384,30 +390,6 @@ class Recorder:
                     checksum = zlib.crc32(part.array.tobytes(), checksum or 0)
         if checksum is not None:
             self._stored.append((len(self._signature_column), checksum))
-
-    def count_iteration(self) -> None:
-        """A turn of a loop that only its own condition ends."""
-        self._num_iterations += 1
-        if self._num_iterations > self._most_instructions:
-            raise self._endless("iterations of while loops")
-
-    def expect_iterations(self, count: int) -> None:
-        """A loop is to begin that turns so often."""
-        if count > self._most_instructions:
-            raise self._located(
-                InputError(
-                    f"a loop of {count} iterations in kernel {self.kernel}",
-                    allowed=f"{self._most_instructions}, as SimOptions.max_instructions says",
-                )
-            )
-
-    def _endless(self, what: str) -> Exception:
-        return self._located(
-            InputError(
-                f"kernel {self.kernel} has executed {self._most_instructions} {what}",
-                fix="end the loop, or raise SimOptions.max_instructions",
-            )
-        )
 
     def _append(self, signature: int, writes: tuple[Any, ...], reads: tuple[Any, ...]) -> None:
         self._signature_column.append(signature)
@@ -594,7 +576,7 @@ def activate(recorder: Recorder) -> Iterator[Recorder]:
     """
     _ACTIVE.stack.append(recorder)
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), numerics.use(recorder.numerics):
             yield recorder
     finally:
         _ACTIVE.stack.pop()

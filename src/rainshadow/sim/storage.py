@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from rainshadow import dtypes
 from rainshadow.errors import SourceLine
 from rainshadow.isa.memory import Buffer, Space
 from rainshadow.machine import NeuronCore
@@ -19,6 +20,10 @@ _NAN_BYTE = 0xFF
 #: Added to a partition's bytes in this process: partitions a multiple of 4 KiB apart would fall
 #: into the same few sets of a CPU's cache.
 PARTITION_PADDING_BYTES = 64
+
+
+#: What AWS's NKI_PRECISE_FP=0 keeps as float32.
+_LOW_PRECISION = ("bfloat16", "float8_e4m3", "float8_e4m3fn", "float8_e5m2")
 
 
 class Storage:
@@ -39,6 +44,11 @@ class Storage:
         zeroed = line in self._options.zeroed
         if zeroed:
             buffer.partition_bytes = 0
+        buffer.wide = not self._options.precise and buffer.dtype in _LOW_PRECISION
+        if buffer.wide:
+            buffer.partition_bytes = 0
+            size = buffer.size_bytes * buffer.partitions // dtypes.itemsize(buffer.dtype)
+            return self._filled(np.empty(4 * size, dtype=np.uint8), zeroed=zeroed)
         if buffer.partition_bytes:
             first = buffer.start_partition * buffer.partition_bytes + buffer.address
             return self._given_memory(buffer)[first:]
@@ -52,7 +62,7 @@ class Storage:
 
     def release(self, buffer: Buffer) -> None:
         """The tensor is gone."""
-        if buffer.storage is not None and not buffer.partition_bytes:
+        if buffer.storage is not None and not buffer.partition_bytes and not buffer.wide:
             self._pool.setdefault(buffer.storage.nbytes, []).append(buffer.storage)
 
     def _given_memory(self, buffer: Buffer) -> Bytes:

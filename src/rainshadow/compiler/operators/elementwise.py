@@ -6,6 +6,7 @@ value for all). Loops, loads and stores are left to `rowwise`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from rainshadow.compiler.operators.tiling import Writer, number_text
@@ -26,7 +27,7 @@ ACTIVATION = {
     name: name
     for name in (
         "exp", "log", "sqrt", "rsqrt", "tanh", "sigmoid", "gelu", "gelu_apprx_tanh", "silu", "erf",
-        "square", "relu", "abs", "sin", "cos", "sign", "gelu_dx", "silu_dx", "softplus",
+        "square", "relu", "abs", "sign", "gelu_dx", "silu_dx", "softplus",
     )
 }  # fmt: skip
 
@@ -57,7 +58,15 @@ def supports(fn: str) -> bool:
     return fn in BINARY or fn in ACTIVATION or fn in WITH_NUMBER or fn in _SPECIAL
 
 
-_SPECIAL = ("copy", "reciprocal", "where", "fill")
+#: Functions with instructions of their own; waves by what comes before their sine.
+_WAVES = {"sin": 0.0, "cos": math.pi / 2}
+_SPECIAL = ("copy", "reciprocal", "where", "fill", *_WAVES)
+#: The largest float32 below pi, where ScalarE's table of sines ends.
+_PI = 3.1415925
+#: A period in two parts: multiples of the first are exact in float32.
+_PERIOD = (6.28125, 2 * math.pi - 6.28125)
+#: Periods in a radian.
+_CYCLES = 1 / (2 * math.pi)
 
 
 class MapEmitter:
@@ -103,10 +112,32 @@ class MapEmitter:
             self.writer.line(f"nisa.reciprocal(dst={out.name}, data={data})")
         elif fn == "where":
             self._where(out, *operands)
+        elif fn in _WAVES:
+            self._wave(_WAVES[fn], out, self._spread(operands[0], out))
         else:
             raise NotModelled(
                 f"elementwise function {fn!r}", fix="add it to operators/elementwise.py"
             )
+
+    def _wave(self, ahead: float, out: Tile, data: str) -> None:
+        """out = sin(data + ahead), of any data: ScalarE's own ends at a period."""
+        phase, periods = f"{out.name}_phase", f"{out.name}_periods"
+        for name, dtype in ((phase, "float32"), (periods, "int32")):
+            self.writer.line(f"{name} = nl.ndarray({out.name}.shape, nl.{dtype}, buffer=nl.sbuf)")
+        self.writer.line("# Whole periods are taken off: a cast to int32 rounds to nearest.")
+        for line in (
+            f"tensor_scalar(dst={phase}, data={data}, op0=nl.add, operand0={ahead!r})",
+            f"tensor_scalar(dst={periods}, data={phase}, op0=nl.multiply, operand0={_CYCLES!r})",
+            *(
+                f"scalar_tensor_tensor(dst={phase}, data={periods}, op0=nl.multiply, "
+                f"operand0={-part!r}, op1=nl.add, operand1={phase})"
+                for part in _PERIOD
+            ),
+            f"tensor_scalar(dst={phase}, data={phase}, op0=nl.maximum, operand0={-_PI}, "
+            f"op1=nl.minimum, operand1={_PI})",
+            f"activation(dst={out.name}, op=nl.sin, data={phase})",
+        ):
+            self.writer.line(f"nisa.{line}")
 
     def _binary(self, operator: str, out: Tile, left: Source, right: Source) -> None:
         if not isinstance(left, Tile):

@@ -16,6 +16,7 @@ from rainshadow.isa.accumulator import Accumulator
 from rainshadow.isa.costs import core_of, scalar_work
 from rainshadow.isa.engine import Engine
 from rainshadow.isa.instruction import Instruction, Signature, Work, instruction
+from rainshadow.isa.numerics import activated
 from rainshadow.isa.operators import ACTIVATION_FUNCTIONS, ActivationFunction, AluOperator
 from rainshadow.machine import Chip
 
@@ -105,7 +106,7 @@ class Activate2(Instruction):
                 other = values.column_f32(operand, result.ndim)
                 result = op.function(*((other, result) if reverse else (result, other)))
         slope = (values.column_f32(self.relu_param, result.ndim),) if self.op.takes_slope else ()
-        result = self.op.function(result, *slope)
+        result = activated(self.op, result, *slope)
         values.write(self.dst, result)
         name = "add" if self.reduce_op is None else self.reduce_op.name
         if self.reduce_cmd != "idle":

@@ -16,6 +16,7 @@ from rainshadow.isa.accumulator import Accumulator
 from rainshadow.isa.costs import core_of, scalar_work
 from rainshadow.isa.engine import Engine
 from rainshadow.isa.instruction import Instruction, Signature, Work, instruction
+from rainshadow.isa.numerics import activated
 from rainshadow.isa.operators import ACTIVATION_FUNCTIONS, ActivationFunction
 from rainshadow.machine import Chip
 
@@ -82,7 +83,7 @@ class Activation(Instruction):
         inner = data * values.column_f32(self.scale, data.ndim)
         if self.bias is not None:
             inner = inner + values.column_f32(self.bias, data.ndim)
-        result = self.op.function(inner)
+        result = activated(self.op, inner)
         values.write(self.dst, result)
         self.reduce(result)
 
