@@ -25,8 +25,9 @@ from rainshadow.isa.indices import (
     wide_elements,
     window,
 )
-from rainshadow.isa.integers import whole
+from rainshadow.isa.integers import whole, wholes
 from rainshadow.isa.memory import Buffer, Space
+from rainshadow.isa.no_operators import NoOperators
 from rainshadow.isa.strides import comb_of, merge_axes, reshape_strides
 
 #: Numbers of the kinds of operands that this process has seen.
@@ -34,7 +35,7 @@ _KINDS: dict[tuple[Any, ...], int] = {}
 _NEXT_KIND = count(1)
 
 
-class AccessPattern:
+class AccessPattern(NoOperators):
     """A typed, strided window on one buffer.
 
     shape, strides: in elements of `dtype`; axis 0 is the partition axis in SBUF and PSUM, where
@@ -314,27 +315,35 @@ class AccessPattern:
             "iteration over a tensor", fix="loop with nl.affine_range and slice the tensor"
         )
 
-    def _guard_partition(self, axis: int, what: str) -> None:
+    def _guard_partition(self, axis: int, what: str, extra: int = 0) -> None:
+        self._require_axis(axis, what, self.ndim - 1 + extra)
         if axis == 0 and self.buffer_.on_chip:
             raise NkiValidationError(
                 f"{what} on axis 0 of a tensor in {self.buffer_.space.value}",
                 allowed="free axes only: axis 0 is the partition axis",
             )
 
+    def _require_axis(self, axis: int, what: str, last: int) -> None:
+        if not isinstance(axis, int) or not 0 <= axis <= last:
+            raise NkiValidationError(
+                f"{what} on axis {axis!r} of a tensor of shape {self.shape}", allowed=f"0..{last}"
+            )
+
     def slice(self, dim: int, start: int, end: int, step: int = 1) -> AccessPattern:
         """The window start:end:step of one axis."""
-        key = [slice(None)] * self.ndim
-        key[dim] = slice(start, end, step)
-        return self[tuple(key)]
+        return self[self._key(dim, slice(start, end, step), "slice")]
+
+    def _key(self, dim: int, index: Any, what: str) -> tuple[Any, ...]:
+        self._require_axis(dim, what, self.ndim - 1)
+        return (*(slice(None),) * dim, index)
 
     def select(self, dim: int, index: Any) -> AccessPattern:
         """One position of an axis; the axis disappears (the partition axis stays, with size 1).
 
         index: a number, or an SBUF tensor of one element that is read when the view is used.
         """
-        key: list[Any] = [slice(None)] * self.ndim
-        key[dim] = int(index) if isinstance(index, AccessPattern) else index
-        view = self[tuple(key)]
+        at = int(index) if isinstance(index, AccessPattern) else index
+        view = self[self._key(dim, at, "select")]
         if isinstance(index, AccessPattern):
             self._guard_partition(dim, "dynamic select")
             if self.is_indirect():
@@ -370,9 +379,10 @@ class AccessPattern:
     def broadcast(self, dim: int, size: int) -> AccessPattern:
         """Repeat an axis of size 1 `size` times (stride 0)."""
         self._guard_partition(dim, "broadcast")
-        if self.shape[dim] != 1:
+        if self.shape[dim] != 1 or whole(size, "broadcast: size") < 1:
             raise NkiValidationError(
-                f"broadcast of axis {dim} with size {self.shape[dim]}", allowed="size 1"
+                f"broadcast of axis {dim}, size {self.shape[dim]}, to {size}",
+                allowed="an axis of size 1, to 1 or more",
             )
         shape, strides = list(self.shape), list(self.strides)
         shape[dim], strides[dim] = size, 0
@@ -388,7 +398,7 @@ class AccessPattern:
 
     def expand_dim(self, dim: int) -> AccessPattern:
         """A new axis of size 1 at `dim`."""
-        self._guard_partition(dim, "expand_dim")
+        self._guard_partition(dim, "expand_dim", 1)
         shape, strides = list(self.shape), list(self.strides)
         shape.insert(dim, 1)
         strides.insert(dim, 0)
@@ -407,14 +417,15 @@ class AccessPattern:
 
     def reshape_dim(self, dim: int, shape: Sequence[int]) -> AccessPattern:
         """One axis split into several; one of `shape` may be -1."""
-        sizes = list(shape)
+        sizes = list(wholes(shape, "reshape_dim: shape"))
+        self._key(dim, None, "reshape_dim")
         if len(sizes) > 1:
             self._guard_partition(dim, "reshape_dim")
         if -1 in sizes:
             known = 1
             for size in sizes:
                 known *= size if size != -1 else 1
-            sizes[sizes.index(-1)] = self.shape[dim] // known
+            sizes[sizes.index(-1)] = self.shape[dim] // known if known else -1
         total = 1
         for size in sizes:
             total *= size
@@ -435,8 +446,14 @@ class AccessPattern:
 
     def flatten_dims(self, start_dim: int, end_dim: int) -> AccessPattern:
         """Axes start_dim..end_dim merged; they must be contiguous in memory."""
+        self._key(start_dim, None, "flatten_dims")
+        self._key(end_dim, None, "flatten_dims")
         if end_dim > start_dim:
             self._guard_partition(start_dim, "flatten_dims")
+        elif end_dim < start_dim:
+            raise NkiValidationError(
+                f"flatten_dims({start_dim}, {end_dim})", allowed="end >= start"
+            )
         sizes = list(zip(self.shape, self.strides, strict=True))[start_dim : end_dim + 1]
         merged = merge_axes(sizes)
         if len(merged) > 1:

@@ -144,7 +144,12 @@ def wide_elements(view: AccessPattern) -> tuple[int, Any]:
 
 def axis_names(pattern: Sequence[Any]) -> list[tuple[str, ...]]:
     """The names of each axis of a `rearrange` pattern: "a", or ("a", "b") for axes merged."""
-    return [(entry,) if isinstance(entry, str) else tuple(entry) for entry in pattern]
+    try:
+        return [(entry,) if isinstance(entry, str) else tuple(entry) for entry in pattern]
+    except TypeError:
+        raise NkiValidationError(
+            f"rearrange: pattern {shown(pattern)}", allowed="a name, or a tuple of names, an axis"
+        ) from None
 
 
 _WHOLE = slice(None)

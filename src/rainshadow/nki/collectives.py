@@ -362,9 +362,16 @@ def collective_permute_implicit_reduce(
 
 
 def collective_permute_implicit_current_processing_rank_id(
-    iteration_id: int, replica_group: ReplicaGroup, channel_id: int = 0, name: str | None = None
+    iteration_id: int,
+    replica_group: ReplicaGroup,
+    channel_id: int = 0,
+    name: str | None = None,
+    num_channels: int | None = None,
 ) -> VirtualRegister:
-    """The rank whose data have arrived after iteration_id steps round the ring."""
+    """The rank whose data have arrived after iteration_id steps round the ring.
+
+    num_channels: of NKI 0.2, without effect.
+    """
     recorder = active_recorder()
     group = _group_of(recorder, replica_group)
     if not is_whole(iteration_id) or int(iteration_id) < 0:

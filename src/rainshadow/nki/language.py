@@ -246,6 +246,8 @@ tile_size = _TileSize()
 
 def program_id(axis: int = 0) -> int:
     """Number of this core in the launch grid."""
+    if axis != 0:
+        raise NkiValidationError(f"program_id of axis {axis!r}", allowed="0, the grid's only axis")
     return active_recorder().program_id
 
 
@@ -281,9 +283,11 @@ def is_on_chip(buffer: Any) -> bool:
 
 def device_print(print_prefix: str, tensor: NkiTensor) -> None:
     """Print a prefix and a tensor's values to standard output, where data are simulated."""
+    if not isinstance(tensor, NkiTensor):
+        raise NkiValidationError(f"device_print of {shown(tensor)}", allowed="an NKI tensor")
     if tensor.buffer_.storage is None:
         print(print_prefix, tensor)
         return
     values = tensor.array
-    shown = values.astype(np.float32) if values.dtype.kind == "V" else values
-    print(print_prefix, shown)
+    printed = values.astype(np.float32) if values.dtype.kind == "V" else values
+    print(print_prefix, printed)

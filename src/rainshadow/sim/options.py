@@ -41,6 +41,11 @@ class SimOptions:
     beyond_range: Literal["exact", "nan", "error"] = "exact"
     precise: bool = True
 
+    @property
+    def may_be_fast(self) -> bool:
+        """Whether instructions may be executed by faster equivalents of their meaning."""
+        return self.precise and not self.exact
+
     @staticmethod
     def of_environment() -> SimOptions:
         """What AWS's variables ask for.

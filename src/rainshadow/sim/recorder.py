@@ -95,13 +95,8 @@ class Recorder:
             str(chip.generation), int(chip.core.partitions.value), options.seed
         )
         self.with_data = options.data == "full"
-        stochastic = options.rounding == "stochastic"
-        self.numerics = numerics.Numerics(
-            np.random.default_rng([options.seed, program_id]) if stochastic else None,
-            options.beyond_range,
-        )
-        is_plain = self.numerics.is_plain and options.precise and not options.exact
-        self._fast = fast_paths() if is_plain else {}
+        self.numerics = _numerics_of(options, program_id)
+        self._fast = fast_paths() if self.numerics.is_plain and options.may_be_fast else {}
         self.instruction_count = 0
         self.vector_accumulator = Accumulator(int(chip.core.partitions.value))
         self.scalar_accumulator = Accumulator(int(chip.core.partitions.value))
@@ -524,6 +519,12 @@ class Recorder:
             stored=np.array(rows.stored, dtype=np.int64).reshape(-1, 2),
         )
         return with_dependencies(trace, rows.dependencies)
+
+
+def _numerics_of(options: SimOptions, number: int) -> numerics.Numerics:
+    stochastic = options.rounding == "stochastic"
+    random = np.random.default_rng([options.seed, number]) if stochastic else None
+    return numerics.Numerics(random, options.beyond_range)
 
 
 def _is_shared(view: Any) -> bool:

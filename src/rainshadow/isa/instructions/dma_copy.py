@@ -58,6 +58,12 @@ class DmaCopy(Instruction):
                 f"{self.opcode}: dst and src are both indirect", allowed="one indirect operand"
             )
         rules.require_descriptors(self.opcode, chip, self.dge, self.trigger)
+        if self.dge == "hwdge" and self.dst.dtype != self.src.dtype:
+            raise NkiValidationError(
+                f"{self.opcode} with dge_mode hwdge: dst is {self.dst.dtype}, src {self.src.dtype}",
+                allowed="one dtype: hardware descriptors move bytes",
+                fix="use view(dtype), or another dge_mode to convert",
+            )
         rules.require_software_descriptors(self.opcode, self.dge, self.dst, self.src)
         rules.require_priority(self.opcode, self.priority, chip)
 

@@ -112,6 +112,6 @@ def get_nc_sub_version() -> int:
 
 for _name, _function in list(globals().items()):
     if _inspect.isfunction(_function) and getattr(_function, "__module__", "").startswith(
-        f"{__name__}._"
+        (f"{__name__}._", "rainshadow.nki.registers")
     ):
         globals()[_name] = _checked(_function)

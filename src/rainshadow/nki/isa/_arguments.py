@@ -20,14 +20,20 @@ from rainshadow.isa.engine import Engine
 from rainshadow.isa.integers import shown
 from rainshadow.nki import constants
 from rainshadow.nki.isa._issue import NkiInstruction
+from rainshadow.nki.isa._older import ORDERS, choices_of, with_members
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, whose wrong arguments end in `NkiValidationError`, not Python's own errors."""
     signature = inspect.signature(function)
+    reorder, choices = ORDERS.get(function.__name__), choices_of(signature)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if reorder is not None:
+            args, kwargs = reorder(args, kwargs)
+        if choices and kwargs:
+            kwargs = with_members(kwargs, choices)
         try:
             issued = function(*args, **kwargs)
             if "name" in kwargs and isinstance(issued, NkiInstruction):

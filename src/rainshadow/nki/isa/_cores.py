@@ -17,6 +17,8 @@ from rainshadow.nki.isa._issue import NkiInstruction, engine_or, issue
 from rainshadow.sim.recorder import active_recorder
 from rainshadow.sim.tensor_table import label_of
 
+_GPSIMD = dma_engine.gpsimd_dma
+
 
 def sendrecv(
     src: NkiTensor,
@@ -26,6 +28,7 @@ def sendrecv(
     pipe_id: Any,
     dma_engine: dma_engine = dma_engine.dma,
     name: str | None = None,
+    use_gpsimd_dma: bool = False,
 ) -> NkiInstruction:
     """Send src to a core of this logical core, receive into dst from one."""
     recorder = active_recorder()
@@ -38,7 +41,8 @@ def sendrecv(
     def exchange(kind: Any, data: Any) -> Any:
         return recorder.cores.exchange(recorder.program_id, ranks, pipe_id, kind, data, where)
 
-    return issue(Sendrecv(dst, src, exchange, ranks, dma_engine.name))
+    moved_by = _GPSIMD if use_gpsimd_dma else dma_engine  # the flag is NKI 0.2's
+    return issue(Sendrecv(dst, src, exchange, ranks, moved_by.name))
 
 
 def core_barrier(

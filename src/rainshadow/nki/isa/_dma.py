@@ -36,8 +36,15 @@ def dma_copy(
     dge_mode: dge_mode = dge_mode.unknown,
     engine: Engine = Engine.unknown,
     name: str | None = None,
+    dst_rmw_op: Any = None,
+    unique_indices: bool = True,
 ) -> NkiInstruction:
-    """dst = src by DMA. oob_mode skip leaves out what a dynamic index would move from outside."""
+    """dst = src by DMA. oob_mode skip leaves out what a dynamic index would move from outside.
+
+    dst_rmw_op, unique_indices: of NKI 0.2, which added to dst so (now `dma_compute`).
+    """
+    if dst_rmw_op is not None:
+        return dma_compute(dst, [dst, src], dst_rmw_op, None, unique_indices, oob_mode, name)
     skip = oob_mode in (_SKIP, _SKIP.value)
     if skip and any(view.offset_from is not None and not view.is_inside() for view in (dst, src)):
         return nothing_issued()
