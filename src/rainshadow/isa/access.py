@@ -384,9 +384,9 @@ class AccessPattern(NoOperators):
                 f"broadcast of axis {dim}, size {self.shape[dim]}, to {size}",
                 allowed="an axis of size 1, to 1 or more",
             )
-        shape, strides = list(self.shape), list(self.strides)
-        shape[dim], strides[dim] = size, 0
-        return self._with(tuple(shape), tuple(strides))
+        before, after = slice(None, dim), slice(dim + 1, None)
+        shape = (*self.shape[before], size, *self.shape[after])
+        return self._with(shape, (*self.strides[before], 0, *self.strides[after]))
 
     def broadcast_to(self, shape: Sequence[int]) -> AccessPattern:
         """NumPy broadcasting of size-1 axes to `shape`."""
@@ -399,10 +399,8 @@ class AccessPattern(NoOperators):
     def expand_dim(self, dim: int) -> AccessPattern:
         """A new axis of size 1 at `dim`."""
         self._guard_partition(dim, "expand_dim", 1)
-        shape, strides = list(self.shape), list(self.strides)
-        shape.insert(dim, 1)
-        strides.insert(dim, 0)
-        return self._with(tuple(shape), tuple(strides))
+        shape = (*self.shape[:dim], 1, *self.shape[dim:])
+        return self._with(shape, (*self.strides[:dim], 0, *self.strides[dim:]))
 
     def squeeze_dim(self, dim: int) -> AccessPattern:
         """Without the axis `dim` of size 1."""
