@@ -18,6 +18,13 @@ KernelArguments = Annotated[
     ),
 ]
 ChipName = Annotated[str, typer.Option(help="The chip: see `rainshadow machines`.")]
+KernelChip = Annotated[
+    str | None,
+    typer.Option(
+        help="The chip, or trn1, trn2, trn3, gen2, gen3, gen4. Default: what "
+        "NEURON_PLATFORM_TARGET_OVERRIDE names, else trainium2."
+    ),
+]
 Cores = Annotated[int | None, typer.Option(help="Cores that the function runs on.")]
 Data = Annotated[str, typer.Option(help="full, or none: shapes only, much faster.")]
 Spill = Annotated[

@@ -15,10 +15,10 @@ from typing import Annotated
 import typer
 
 from rainshadow.cli_options import (
-    ChipName,
     Cores,
     Data,
     KernelArguments,
+    KernelChip,
     ScriptArguments,
     Seed,
     Spill,
@@ -32,7 +32,7 @@ def command(
     strict: Annotated[
         bool, typer.Option("--strict", help="Name Python that AWS's compiler would refuse.")
     ] = False,
-    chip: ChipName = "trainium2",
+    chip: KernelChip = None,
     lnc: Cores = None,
     data: Data = "full",
     seed: Seed = 0,
@@ -43,9 +43,8 @@ def command(
     """Check, print, and fail where there is an error."""
     from rainshadow.errors import CheckFailed, InputError
     from rainshadow.findings import has_errors, in_order
-    from rainshadow.machine import load_neuron_chip
     from rainshadow.nki.check import check_launches
-    from rainshadow.nki.program import LaunchOptions, launch, split_target
+    from rainshadow.nki.program import LaunchOptions, launch, named_chip, split_target
     from rainshadow.nki.subset import check_subset
     from rainshadow.report.findings import FORMATS
 
@@ -54,20 +53,22 @@ def command(
         raise InputError(f"--format {output}", allowed=" or ".join(FORMATS))
     path, name = split_target(kernel)
     found = check_subset(path, name) if strict else []
+    where = ""
     if arg or not strict:
-        machine = load_neuron_chip(chip)
+        machine = named_chip(chip)
         options = LaunchOptions(data=data, seed=seed, spill=spill, lnc=lnc)
         given, words = arg or [], arguments or []
         found += check_launches(
             lambda: launch(kernel, given, words, machine, options), machine, path
         )
+        where = f" on {machine.name}"
     findings = in_order(found)
     text = FORMATS[form](findings)
     if text:
         print(text)
     errors = sum(finding.severity == "error" for finding in findings)
     summary = f"{_count(errors, 'error')}, {_count(len(findings) - errors, 'warning')}"
-    print(f"rainshadow: {summary} in {kernel}", file=sys.stderr)
+    print(f"rainshadow: {summary} in {kernel}{where}", file=sys.stderr)
     if has_errors(findings):
         raise CheckFailed(f"{kernel}: {_count(errors, 'error')}", fix="see the findings above")
 

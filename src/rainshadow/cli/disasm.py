@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rainshadow.cli_options import ChipName, Data, KernelArguments, ScriptArguments, Seed
+from rainshadow.cli_options import Data, KernelArguments, KernelChip, ScriptArguments, Seed
 
 if TYPE_CHECKING:
     from rainshadow.sim.trace import Trace
@@ -24,7 +24,7 @@ def command(
     kernel: Annotated[str, typer.Argument(help="FILE.py:function, FILE.py or TRACE.npz.")],
     arguments: ScriptArguments = None,
     arg: KernelArguments = None,
-    chip: ChipName = "trainium2",
+    chip: KernelChip = None,
     data: Data = "full",
     seed: Seed = 0,
     engine: Annotated[str | None, typer.Option(help="Only this engine's.")] = None,
@@ -52,16 +52,15 @@ def command(
 
 
 def _traces(
-    kernel: str, arg: list[str], arguments: list[str], chip: str, data: str, seed: int
+    kernel: str, arg: list[str], arguments: list[str], chip: str | None, data: str, seed: int
 ) -> list[Trace]:
-    from rainshadow.machine import load_neuron_chip
-    from rainshadow.nki.program import LaunchOptions, launch
+    from rainshadow.nki.program import LaunchOptions, launch, named_chip
     from rainshadow.sim.trace import Trace
 
     if kernel.endswith(".npz"):
         return [Trace.load(Path(kernel))]
     options = LaunchOptions(data=data, seed=seed)
-    runs = launch(kernel, arg, arguments, load_neuron_chip(chip), options)
+    runs = launch(kernel, arg, arguments, named_chip(chip), options)
     return [trace for run in runs for trace in (run.trace, *run.other_traces)]
 
 

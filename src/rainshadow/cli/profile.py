@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rainshadow.cli_options import (
-    ChipName,
     Cores,
     Data,
     KernelArguments,
+    KernelChip,
     ScriptArguments,
     Seed,
     Spill,
@@ -43,7 +43,7 @@ def command(
     ] = None,
     arguments: ScriptArguments = None,
     arg: KernelArguments = None,
-    chip: ChipName = "trainium2",
+    chip: KernelChip = None,
     lnc: Cores = None,
     data: Data = "full",
     seed: Seed = 0,
@@ -63,12 +63,11 @@ def command(
 ) -> None:
     """Run, time, write, print."""
     from rainshadow.errors import InputError
-    from rainshadow.machine import load_neuron_chip
     from rainshadow.machine.what_if import what_if as chip_if
-    from rainshadow.nki.program import LaunchOptions, split_target
+    from rainshadow.nki.program import LaunchOptions, named_chip, split_target
     from rainshadow.porting.output import staged
 
-    machine = load_neuron_chip(chip)
+    machine = named_chip(chip)
     changed = chip_if(machine, what_if) if what_if is not None else None
     if compare is not None:
         if kernel is not None:

@@ -190,10 +190,21 @@ class Simulation:
         return Simulation(self.kernel[grid], self.chip, self.options, self.ranks)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.chip is None and not _OBSERVERS:
+            _announce(target_chip(self.kernel.options.get("platform_target")).name)
         run = record(
             self.kernel, args, kwargs, chip=self.chip, options=self.options, ranks=self.ranks
         )
         return run.outputs
+
+
+@functools.cache
+def _announce(chip: str) -> None:
+    """Say once which chip is simulated: AWS's simulator has another default."""
+    print(
+        f"rainshadow: simulating {chip}; {TARGET_VARIABLES[0]} selects another",
+        file=sys.stderr,
+    )
 
 
 def simulate(

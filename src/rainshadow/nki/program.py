@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from rainshadow.errors import (
     SourceLine,
     UnknownNameError,
 )
-from rainshadow.machine import Chip
+from rainshadow.machine import Chip, load_neuron_chip
 from rainshadow.nki.install import nki_names
-from rainshadow.nki.kernel import Kernel, Run, Shape, observe, record
+from rainshadow.nki.kernel import TARGETS, Kernel, Run, Shape, observe, record, target_chip
 from rainshadow.sim.options import SimOptions
 
 #: Random integers are below this: small enough to be indices of any table.
@@ -64,11 +64,22 @@ class LaunchOptions:
     @property
     def simulation(self) -> SimOptions:
         """Without the cores."""
-        return SimOptions(
+        return replace(
+            SimOptions.of_environment(),
             data="none" if self.data == "none" else "full",
             spill="model" if self.spill == "model" else "reject",
             seed=self.seed,
         )
+
+
+def named_chip(name: str | None) -> Chip:
+    """The chip that kernels run on: by its name or AWS's, else what AWS's variable selects.
+
+    Errors: as `target_chip`; `InputError` for a chip without NeuronCores.
+    """
+    if name is None:
+        return target_chip()
+    return load_neuron_chip(TARGETS.get(name.lower(), name))
 
 
 _CHOICES = {"data": ("full", "none"), "spill": ("reject", "model")}

@@ -29,6 +29,7 @@ import torch
 
 import rainshadow
 from rainshadow.errors import RainshadowError, SourceLine
+from rainshadow.nki.install import nki_names
 from rainshadow.porting import record as kept
 from rainshadow.porting.cuda_namespace import DeviceFacts
 from rainshadow.porting.mixed_precision import PrecisionPolicy
@@ -141,7 +142,8 @@ def execute(order: Order) -> Ending:
         np.random.seed(order.seed)  # the script may draw from the global generator
         torch.manual_seed(order.seed)
     try:
-        runpy.run_path(order.script, run_name="__main__")
+        with nki_names():
+            runpy.run_path(order.script, run_name="__main__")
     except StepLimitReached:
         return Ending(status=kept.STEP_LIMIT)
     except SystemExit as error:
