@@ -34,7 +34,10 @@ class Sendrecv(Instruction):
     READS = ("src",)
     PARAMS = ("dma_engine", "trigger", "ranks")
     MEETS = True
-    EXAMPLE = "nisa.sendrecv(src=mine, dst=theirs, send_to_rank=1, recv_from_rank=1, pipe_id=0)"
+    EXAMPLE = (
+        "nisa.sendrecv(src=mine, dst=theirs, send_to_rank=1 - nl.program_id(), "
+        "recv_from_rank=1 - nl.program_id(), pipe_id=0)"
+    )
 
     dst: AccessPattern
     src: AccessPattern
