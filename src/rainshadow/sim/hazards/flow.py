@@ -21,11 +21,7 @@ def rows_with_effect(touches: Touches, rows: Column) -> Column:
     launch = touches.launch
     order = np.argsort(touches.access, kind="stable")
     outside = launch.given | launch.shared
-    writes = np.zeros(int(launch.first_row[-1]), dtype=bool)
-    writes[touches.row[touches.write]] = True
-    # A row that writes no memory decides what others do: it loads a register.
-    deciding = launch.is_end[touches.access] | ~writes[touches.row]
-    seen = np.where(touches.write, outside[touches.tensor], deciding)
+    seen = np.where(touches.write, outside[touches.tensor], launch.is_end[touches.access])
     columns = (
         touches.row[order],
         touches.atom[order],
