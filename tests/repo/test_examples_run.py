@@ -105,3 +105,9 @@ def test_an_instructions_example_runs_and_is_the_instruction(opcode):
 def test_the_command_shows_it(opcode, capsys):
     isa_command.command(opcode)
     assert load_instructions()[opcode].EXAMPLE in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["activation_reduce", "register_load", "get_nc_version"])
+def test_the_command_shows_functions_without_an_instruction_of_their_own(name, capsys):
+    isa_command.command(name)
+    assert capsys.readouterr().out.startswith(f"nki.isa.{name}(")

@@ -32,10 +32,30 @@ def command(
         rows = [_headline(cls) for _, cls in sorted(known.items())]
         print(json.dumps(rows, indent=2) if as_json else "\n".join(_list_text(rows)))
         return
+    function = _without_instruction(name)
+    if name not in known and function is not None:
+        print(json.dumps(function, indent=2) if as_json else "\n".join(function.values()))
+        return
     if name not in known:
         raise UnknownNameError("instruction", name, known)
     entry = _entry(known[name])
     print(json.dumps(entry, indent=2) if as_json else "\n".join(_text(entry)))
+
+
+def _without_instruction(name: str) -> dict[str, str] | None:
+    """A function of nki.isa that issues another's instruction, or none: registers, queries."""
+    import inspect
+
+    from rainshadow.nki import isa
+
+    function = getattr(isa, name, None)
+    if not inspect.isfunction(function) or not function.__module__.startswith("rainshadow.nki."):
+        return None
+    return {
+        "signature": f"nki.isa.{name}({', '.join(inspect.signature(function).parameters)})",
+        "summary": inspect.getdoc(function) or "",
+        "instruction": "It has no instruction of its own.",
+    }
 
 
 def _headline(cls: type[Instruction]) -> dict[str, Any]:
