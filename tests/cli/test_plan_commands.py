@@ -66,7 +66,7 @@ def test_everything_that_predicts_trainium2_training_says_that_no_table_is_publi
         (("plan", "llama_3_1_8b", "--space", "huge"), 1, "complete, mainstream"),
         (("plan", "llama_3_1_8b", "--chips", "many"), 1, "64..16384"),
         (("plan", "llama_3_1_8b", "--engine", "spark"), 1, "ray"),
-        (("plan", "llama_3_1_8b", "--on", "grace"), 1, "no system"),
+        (("plan", "llama_3_1_8b", "--on", "grace"), 1, "no accelerator"),
         (("plan", "llama_3_1_405b", "--chips", "1"), 1, "times too much"),
         (("plan", "llama_3_1_8b", "--on", "gaudi3", "--objective", "cost"), 2, "--price"),
         (

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rainshadow.cluster.network import all_reduce_s, links_of
+from rainshadow.cluster.sizing import sized
+from rainshadow.errors import InputError
 from rainshadow.machine import load_system
 from rainshadow.sources import Ledger, Picker
 
@@ -41,3 +43,8 @@ def test_rainier_goes_through_efa():
     assert algorithm == "hierarchical"
     shard = 1e10 / 64
     assert time > 2 * 255 / 256 * shard / 25e9
+
+
+def test_a_size_that_no_box_of_the_torus_has_names_the_nearest():
+    with pytest.raises(InputError, match="take 48 or 64 chips"):
+        sized(load_system("trn2_ultraserver"), 63)

@@ -33,13 +33,12 @@ def command(
     from rainshadow.cluster.job import job_of
     from rainshadow.cluster.long_run import long_runs
     from rainshadow.cluster.model_files import load_model
-    from rainshadow.cluster.planner.targets import quantity
+    from rainshadow.cluster.planner.targets import quantity, system_for
     from rainshadow.cluster.reliability import load_reliability
     from rainshadow.cluster.sizing import sized
-    from rainshadow.machine import load_system
     from rainshadow.report.long_run import as_dictionary, as_text
 
-    system = load_system(on)
+    system = system_for(on)
     part = sized(system, chips) if chips else system
     found = job_of(
         load_model(model),

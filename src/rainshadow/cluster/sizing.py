@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from itertools import product
 
 from rainshadow.errors import InputError
@@ -58,9 +59,18 @@ def _part(system: System, inside: int) -> tuple[Axis, ...]:
         raise InputError(
             f"{inside} chips of {system.name}",
             allowed="a box inside " + " x ".join(str(axis.size) for axis in axes),
+            fix=f"take {_nearest(axes, inside)} chips",
         )
     best = min(boxes, key=lambda box: (max(box), sum(box), tuple(-size for size in box)))
     return tuple(_cut(axis, size, len(axes)) for axis, size in zip(axes, best, strict=True))
+
+
+def _nearest(axes: Sequence[Axis], inside: int) -> str:
+    """The sizes just below and above that a box has: "60 or 64"."""
+    sizes = {_count(box) for box in product(*(range(1, axis.size + 1) for axis in axes))}
+    below = max((size for size in sizes if size < inside), default=None)
+    above = min((size for size in sizes if size > inside), default=None)
+    return " or ".join(str(size) for size in (below, above) if size is not None)
 
 
 def _count(box: tuple[int, ...]) -> int:

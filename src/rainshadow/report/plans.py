@@ -60,7 +60,7 @@ def plans_text(summary: Summary) -> list[str]:
         f"{work['global_batch']:,} sequences of {work['sequence']:,}, best {summary['objective']}",
         f"  searched {summary['members_searched']:,} layouts"
         + ("" if summary["complete"] else "; INTERRUPTED, what was found so far"),
-        f"  {'chips':>7} {'system':<18}{'days':<22}{'M USD':<24}{'MWh':<24}{'MFU':<8}grade",
+        _row("chips", "system", ("days", "M USD", "MWh", "MFU", "grade")),
     ]
     for plan in summary["plans"]:
         lines += _plan_lines(plan)
@@ -70,11 +70,7 @@ def plans_text(summary: Summary) -> list[str]:
             lines += [*_plan_lines(plan), *(f"          {note}" for note in plan["notes"])]
     lines.append("  no other plan is better in time, cost, energy and chips at once:")
     for plan in summary["pareto"]:
-        lines.append(
-            f"  {plan['chips']:>7,} {plan['system']:<18}"
-            f"{ranged(plan['time_s'], 1 / _S_PER_DAY):<22}{ranged(plan['cost_usd'], 1e-6):<24}"
-            f"{ranged(plan['energy_kwh'], 1e-3):<24}"
-        )
+        lines.append(_row(f"{plan['chips']:,}", plan["system"], _totals(plan)))
     for entry in summary["rejected"]:
         fix = f"; to mend it: {entry['fix']}" if entry["fix"] else ""
         lines.append(f"  not possible: {entry['what']}: {entry['why']}{fix}")
@@ -83,12 +79,25 @@ def plans_text(summary: Summary) -> list[str]:
     return lines
 
 
+def _row(chips: str, system: str, cells: Sequence[str]) -> str:
+    """Cells under each other; one that is too wide for its column keeps two spaces behind it."""
+    widths = (22, 24, 24, 8, 0)
+    padded = (f"{cell + '  ':<{width}}" for cell, width in zip(cells, widths, strict=False))
+    return f"  {chips:>7} {system + '  ':<18}{''.join(padded)}".rstrip()
+
+
+def _totals(plan: Summary) -> list[str]:
+    return [
+        ranged(plan["time_s"], 1 / _S_PER_DAY),
+        ranged(plan["cost_usd"], 1e-6),
+        ranged(plan["energy_kwh"], 1e-3),
+    ]
+
+
 def _plan_lines(plan: Summary) -> list[str]:
+    more = (f"{plan['mfu_fraction']['value']:.1%}", plan["time_s"]["grade"])
     lines = [
-        f"  {plan['chips']:>7,} {plan['system']:<18}"
-        f"{ranged(plan['time_s'], 1 / _S_PER_DAY):<22}{ranged(plan['cost_usd'], 1e-6):<24}"
-        f"{ranged(plan['energy_kwh'], 1e-3):<24}"
-        f"{plan['mfu_fraction']['value']:<8.1%}{plan['time_s']['grade']}",
+        _row(f"{plan['chips']:,}", plan["system"], (*_totals(plan), *more)),
         f"          {short_layout(plan['layout'])}; step {ranged(plan['step_s'])} s; "
         f"{format_bytes(plan['memory_total_bytes'])} of "
         f"{format_bytes(plan['memory_capacity_bytes'])}; {_price(plan['price'])}",

@@ -45,3 +45,9 @@ def test_a_chip_stands_for_the_system_it_is_rented_in():
     assert system_names("trn2-ultraserver, tpu-v6e,trn2-ultraserver")[0] == "trn2_ultraserver"
     with pytest.raises(UnknownNameError, match="did you mean h200"):
         system_names("h20")
+
+
+@pytest.mark.parametrize("name", ["grace", "rhea1"])
+def test_a_host_is_no_accelerator(name):
+    with pytest.raises(InputError, match="no accelerator"):
+        system_names(name)

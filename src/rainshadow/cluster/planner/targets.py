@@ -43,6 +43,12 @@ def system_for(word: str) -> System:
         known = [*list_systems(), *list_chips()]
         known += [alias for name in list_systems() for alias in load_system(name).aliases]
         raise UnknownNameError("system or chip", word, known) from None
+    if chip.family == "cpu":
+        raise InputError(
+            f"--on {word}: {chip.title}",
+            allowed="systems of accelerators: `rainshadow machines` lists them",
+            fix="name the accelerator; its host's power is part of the system already",
+        )
     found = [system for system in map(load_system, list_systems()) if system.chip == chip]
     if not found:
         raise InputError(

@@ -1,6 +1,7 @@
 """Megatron-LM's command-line arguments for a training plan.
 
-Source of the names: NVIDIA/Megatron-LM, megatron/training/arguments.py (core 0.14).
+Source of the names: NVIDIA/Megatron-LM, megatron/training/arguments.py (core 0.14); what
+Megatron-FSDP needs besides: its user guide, docs/discussions/megatron-fsdp-user-guide.
 """
 
 from __future__ import annotations
@@ -100,16 +101,22 @@ def _parallel(layout: Mapping[str, Any]) -> list[str]:
 def _memory(layout: Mapping[str, Any], work: Mapping[str, Any]) -> list[str]:
     words = [f"--micro-batch-size {layout['micro_batch']}"]
     zero, shard = layout["zero"], layout["shard_size"]
-    if zero == 1:
+    if zero:
         words.append("--use-distributed-optimizer")
     if zero >= 2:
         strategy = {2: "optim_grads", 3: "optim_grads_params"}[zero]
-        words += ["--use-megatron-fsdp", f"--data-parallel-sharding-strategy {strategy}"]
+        words += [
+            "--use-megatron-fsdp",
+            f"--data-parallel-sharding-strategy {strategy}",
+            "--no-gradient-accumulation-fusion",
+            "--ckpt-format fsdp_dtensor",
+        ]
     replicas = layout["data_parallel"] * layout["context_parallel"]
     if zero and shard:
         words.append(f"--num-distributed-optimizer-instances {replicas // shard}")
-    if zero and layout["overlap_data"]:
-        words += ["--overlap-grad-reduce", "--overlap-param-gather"]
+    if layout["overlap_data"] and replicas > 1:
+        words += ["--overlap-grad-reduce"]
+        words += ["--overlap-param-gather"] if zero else []
     if layout["recompute"] == "full":
         words += [
             "--recompute-granularity full",

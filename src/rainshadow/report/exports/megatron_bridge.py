@@ -41,14 +41,20 @@ def export(plan: Mapping[str, Any], model: TransformerModel) -> str:
         "ddp.use_distributed_optimizer": layout["zero"] >= 1,
         "ddp.use_megatron_fsdp": layout["zero"] >= 2,
         "ddp.overlap_grad_reduce": layout["overlap_data"],
-        "ddp.overlap_param_gather": layout["overlap_data"],
+        # Without a distributed optimizer there are no parameters to gather, and Bridge refuses.
+        "ddp.overlap_param_gather": layout["overlap_data"] and layout["zero"] >= 1,
         "comm_overlap.tp_comm_overlap": layout["overlap_tensor"],
     }
     if model.moe is not None:
         values["model.expert_tensor_parallel_size"] = 1
     if layout["zero"] >= 2:
         strategy = {2: "optim_grads", 3: "optim_grads_params"}[layout["zero"]]
-        values["ddp.data_parallel_sharding_strategy"] = strategy
+        values |= {
+            "ddp.data_parallel_sharding_strategy": strategy,
+            "ddp.average_in_collective": False,
+            "model.gradient_accumulation_fusion": False,
+            "checkpoint.ckpt_format": "fsdp_dtensor",
+        }
     if layout["recompute"] != "none":
         values["model.recompute_granularity"] = layout["recompute"]
     if layout["recompute"] == "full":
