@@ -1,0 +1,314 @@
+"""Runs the integration tests of AWS's nki-library, in its simulation mode, on Rainshadow.
+
+    python tools/nki_library.py CHECKOUT --ids tests/conformance/nki_library_bar.txt
+    python tools/nki_library.py CHECKOUT -- -m fast
+
+What follows `--` goes to pytest. The checkout is left as it is: a copy is mended where the public
+snapshot of April 2026 cannot be imported, and what its framework imports without need (cloud
+clients, plots) is stood in for. A test counts as passed only if its kernel was simulated; the
+comparison is the suite's own. Needs pytest, pytest-xdist, torch, scipy, allpairspy and filelock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import enum
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import make_dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).resolve()
+SETTINGS = "NKI_LIBRARY_RUN"  # the plugin's options, as JSON
+NOT_NEEDED = ("boto3", "botocore", "fabric2", "paramiko", "aws_embedded_metrics", "plotext")
+NOT_NEEDED += ("pytest_html", "debugpy", "pandas")
+
+
+def mend(root: Path) -> None:
+    """Make a copy of the snapshot importable."""
+    mlp = root / "src/nkilib_src/nkilib/core/mlp/mlp.py"
+    try:
+        ast.parse(mlp.read_text("utf-8"))
+    except SyntaxError as error:  # the end of a docstring is there twice
+        lines = mlp.read_text("utf-8").split("\n")
+        quotes = [row for row, line in enumerate(lines) if line.strip() == '"""']
+        first = max(row for row in quotes if row < error.lineno - 1) + 1
+        last = min(row for row in quotes if row >= error.lineno - 1)
+        mlp.write_text("\n".join(lines[:first] + lines[last + 1 :]), "utf-8")
+    moved = root / "src/nkilib_src/nkilib/experimental/subkernels"
+    if not moved.exists():  # a test still imports the old place
+        moved.mkdir()
+        (moved / "__init__.py").touch()
+        for name in ("topk_reduce", "topk_reduce_torch"):
+            (moved / f"{name}.py").write_text(f"from ..collectives.{name} import *\n")
+    qkv = root / "test/integration/nkilib/core/qkv/test_qkv_tkg.py"
+    text = qkv.read_text("utf-8")
+    if not re.search(r"import[^)]*\bPlatforms\b", text):
+        start = "from test.utils.common_dataclasses import"
+        qkv.write_text(text.replace(start, f"{start} Platforms\n{start}", 1), "utf-8")
+
+
+class Stub:
+    """Answers every attribute and call with itself, for what is imported and not needed."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Exception if name.endswith(("Error", "Exception")) else self
+
+    def __call__(self, *arguments: object, **named: object) -> Stub:
+        return self
+
+    def __getitem__(self, key: object) -> Stub:
+        return self
+
+    def __or__(self, other: object) -> Stub:
+        return self
+
+    __ror__ = __or__
+
+    def __mro_entries__(self, bases: object) -> tuple[type, ...]:
+        return (object,)
+
+
+class StubModule(ModuleType):
+    """A module whose every name is a Stub."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(Stub(), name)
+
+
+class Finder:
+    """Finds modules below some names: stubs, or other names of modules that exist."""
+
+    def __init__(self, top: str, instead: str | None = None) -> None:
+        self.top, self.instead = top, instead
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
+        if name == self.top or name.startswith(f"{self.top}."):
+            return ModuleSpec(name, self, is_package=True)
+        return None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        if self.instead:
+            return importlib.import_module(self.instead + spec.name[len(self.top) :])
+        module = StubModule(spec.name)
+        module.__path__ = []
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing is left to be done."""
+
+
+def module(name: str, **names: object) -> None:
+    """Put a module made here among the imported ones, unless it can be found."""
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        made = ModuleType(name)
+        made.__path__ = []
+        vars(made).update(names)
+        sys.modules[name] = made
+
+
+def stand_in() -> None:
+    """What must exist before the suite's conftest is imported."""
+    import ml_dtypes
+    import numpy as np
+
+    import rainshadow.nki
+
+    rainshadow.nki.install()
+    import nki
+
+    for name in NOT_NEEDED:
+        if importlib.util.find_spec(name) is None:
+            sys.meta_path.append(Finder(name))  # type: ignore[arg-type]
+    module("nki_cpu_simulator", nki=nki)
+    sys.meta_path.insert(0, Finder("nki_cpu_simulator.nki", "nki"))  # type: ignore[arg-type]
+    cast = {"static_cast": lambda values, dtype: np.asarray(values).astype(dtype)}
+    module(
+        "neuron_dtypes",
+        **cast,
+        bfloat16=ml_dtypes.bfloat16,
+        finfo=ml_dtypes.finfo,
+        float8_e5m2_x4=np.uint32,
+        float8_e4m3fn_x4=np.uint32,
+        float4_e2m1fn_x4=np.uint16,
+        sizeinbytes=lambda dtype: np.dtype(dtype).itemsize,
+        is_float_type=lambda dtype: np.dtype(dtype).kind in "fV",
+    )
+    for parent in ("neuronxcc.starfish", "neuronxcc.starfish.support"):
+        module(parent)
+    module("neuronxcc.starfish.support.dtype", **cast)
+    module("test.utils.perf_analysis_private", analyze_trace=lambda *_, **__: None)
+    module("test.utils.scripts")
+    states = "ERROR FLOCK_TIMEOUT ALLOCATED DRAINED DRAINING NO_CORES RELEASED UNDRAINED"
+    module(
+        "test.utils.scripts.remote_lock_scripts",
+        LockStatus=enum.Enum("LockStatus", states),
+        LockResult=make_dataclass("LockResult", ["status"]),
+    )
+
+
+class OverTimeError(Exception):
+    """A test took longer than its limit."""
+
+
+class Plugin:
+    """Chooses the tests, limits each in time, and writes a line of JSON for each."""
+
+    def __init__(self, ids: list[str], limit_s: int, log: str) -> None:
+        self.ids, self.limit_s, self.log = set(ids), limit_s, log
+        self.simulated = False
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        orchestrator = importlib.import_module("test.utils.test_orchestrator").Orchestrator
+        if not hasattr(orchestrator, "_compiled_kernel"):
+            orchestrator._compiled_kernel = None  # else simulation mode ends in AttributeError
+        setup = importlib.import_module("test.utils.simulation_setup")
+        simulate = setup.run_simulator_inference
+
+        def noted(kernel: object) -> object:
+            self.simulated = True
+            return simulate(kernel)
+
+        setup.run_simulator_inference = noted
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        # Tests of the tracer's inside need AWS's own compiler.
+        items[:] = [
+            item
+            for item in items
+            if not item.get_closest_marker("trace_only")
+            and (not self.ids or item.nodeid in self.ids)
+        ]
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Any:
+        def stop(*_: object) -> None:
+            raise OverTimeError(f"over {self.limit_s} s")
+
+        self.simulated = False
+        signal.signal(signal.SIGALRM, stop)
+        signal.alarm(self.limit_s)
+        yield
+        signal.alarm(0)
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self) -> Any:
+        report = (yield).get_result()
+        report.user_properties.append(("simulated", self.simulated))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if os.environ.get("PYTEST_XDIST_WORKER"):
+            return
+        if report.when != "call" and report.outcome == "passed":
+            return
+        outcome = "xfailed" if hasattr(report, "wasxfail") else report.outcome
+        if outcome == "passed" and not dict(report.user_properties)["simulated"]:
+            outcome = "not simulated"
+        crash = getattr(report.longrepr, "reprcrash", None)
+        row = {"id": report.nodeid, "outcome": outcome, "seconds": round(report.duration, 3)}
+        row["why"] = (getattr(crash, "message", "") or str(report.longrepr or ""))[-600:]
+        with Path(self.log).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+if SETTINGS in os.environ:
+    stand_in()  # pytest loads this file (`-p nki_library`) before the suite's conftest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give pytest the plugin of this run."""
+    if SETTINGS not in os.environ:
+        return
+    plugin = Plugin(**json.loads(os.environ[SETTINGS]))
+    config.pluginmanager.register(plugin, "nki-library-run")
+
+
+def options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("checkout", type=Path, help="aws-neuron/nki-library at d2ad3a5")
+    parser.add_argument("--ids", type=Path, help="a file of test ids: only those run")
+    parser.add_argument("--paths", nargs="*", help="files and folders; all, or those of the ids")
+    parser.add_argument("--platform", default="trn2")
+    parser.add_argument("--all-sizes", action="store_true", help="also what AWS calls too large")
+    parser.add_argument("--workers", default="2")
+    parser.add_argument("--test-limit", type=int, default=60, help="seconds a test may take")
+    parser.add_argument("--limit", type=int, help="seconds the run may take")
+    parser.add_argument("--seed", default="0", help="of the generated cases")
+    parser.add_argument("--log", type=Path, default=Path("nki_library.jsonl"))
+    parser.add_argument("--min-passed", type=int, default=0, help="fewer: exit 3")
+    words = [*sys.argv[1:], "--"]
+    ours = words.index("--")
+    return parser.parse_args(words[:ours], argparse.Namespace(pytest=words[ours + 1 : -1]))
+
+
+def run(asked: argparse.Namespace, root: Path) -> None:
+    """The suite in `root`, a copy."""
+    ids = asked.ids.read_text("utf-8").split() if asked.ids else []
+    paths = asked.paths or sorted({name.split("::")[0] for name in ids}) or ["test/integration"]
+    asked.log.write_text("")
+    settings = {"ids": ids, "limit_s": asked.test_limit, "log": str(asked.log.resolve())}
+    places = (HERE.parent, HERE.parent.parent / "src", root, root / "src")
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([*map(str, places), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONHASHSEED": "0",
+        "NEURON_PYTHONHASHSEED": asked.seed,
+        "OMP_NUM_THREADS": "1",
+        SETTINGS: json.dumps(settings),
+    }
+    if asked.all_sizes:
+        environment["NKILIB_SIMULATION_RUN_ALL"] = "1"
+    command = [
+        *(sys.executable, "-m", "pytest", "-c", "test/pytest.ini", "--rootdir=.", "-q"),
+        *("-p", "nki_library", "-p", "no:cacheprovider", "--tb=short", "--show-capture=no"),
+        *("--test-mode", "simulation", "--platform-target", asked.platform),
+        *("--coverage", "singles", "--force-local-cleanup", "--output-directory", "out"),
+        *("-n", asked.workers, "--dist", "worksteal", *asked.pytest, *paths),
+    ]
+    try:
+        subprocess.run(command, cwd=root, env=environment, timeout=asked.limit)
+    except subprocess.TimeoutExpired:
+        print(f"stopped after {asked.limit} s", file=sys.stderr)
+
+
+def main() -> int:
+    """Run on a mended copy; print outcomes by folder, and why tests failed."""
+    asked = options()
+    with tempfile.TemporaryDirectory(prefix="nki_library_") as folder:
+        for name in ("src", "test"):
+            shutil.copytree(asked.checkout / name, Path(folder) / name)
+        mend(Path(folder))
+        run(asked, Path(folder))
+    rows = [json.loads(line) for line in asked.log.read_text("utf-8").splitlines()]
+    by_folder: dict[str, Counter[str]] = {}
+    for row in rows:
+        folder = "/".join(row["id"].split("::")[0].split("/")[3:-1])
+        by_folder.setdefault(folder, Counter())[row["outcome"]] += 1
+    for folder, counts in sorted(by_folder.items()):
+        print(f"{folder:28}", ", ".join(f"{count} {name}" for name, count in counts.items()))
+    total = Counter(row["outcome"] for row in rows)
+    print("all:", ", ".join(f"{count} {name}" for name, count in total.items()))
+    return 3 if total["passed"] < asked.min_passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
