@@ -11,7 +11,11 @@ from functools import cache
 from types import FunctionType
 from typing import Any
 
+import numpy as np
+
 from rainshadow.sim.timeline import CAUSES
+from rainshadow.sim.waits import FOR_MEMORY, UNTIL_IDLE
+from rainshadow.sim.waits import SEMAPHORE as AFTER_SEMAPHORE
 
 ENGINES = ("tensor", "scalar", "gpsimd", "dma", "vector", "sync")
 QUEUES = ("dma load", "dma store", "dma on-chip", "dma hbm")
@@ -51,9 +55,6 @@ TILE_FREE = _QUEUE_FREE + len(QUEUES)
 _CELL_FREE = TILE_FREE + 1
 STATE_SIZE = _CELL_FREE + NUM_CELLS
 
-#: Who wrote what a row waits for at a barrier or for a message: numbered after the engines, as
-#: `CAUSES` does.
-OTHER_CORE = len(ENGINES)
 OTHER_CORE_CAUSE = CAUSES.index("the other core")
 BUFFER_CAUSE = CAUSES.index("buffer still in use")
 DMA_BUSY_CAUSE = CAUSES.index("dma engines busy")
@@ -64,6 +65,36 @@ PORT_CAUSE = CAUSES.index("memory port in use")
 def num_resources(dma_engines: int) -> int:
     """Of `_book`, whose `idle` has three numbers for each."""
     return _TRANSFER + dma_engines
+
+
+def resources(kinds: Any) -> Any:
+    """Numbers of those that `_book` reserves for rows of these kinds."""
+    dma = kinds[kinds[:, QUEUE] >= 0]
+    used = [int(unit) for unit in kinds[:, ENGINE] if unit == _GPSIMD] + dma[:, ENGINE].tolist()
+    for number in range(_NUM_PORTS):
+        used += [_PORT + number] if (kinds[:, _PORTS] >> number & 1).any() else []
+    used += [_HBM] if (dma[:, _BYTES] > 0).any() else []
+    for first, end in dma[:, [_FIRST, _END]].tolist():
+        used += range(_TRANSFER + first, _TRANSFER + end)
+    return np.unique(np.array(used, dtype=np.int64))
+
+
+def booking_engines(kinds: Any) -> Any:
+    """Engines of these kinds that `_book` what they share."""
+    books = (kinds[:, ENGINE] == _GPSIMD) | (kinds[:, _PORTS] != 0)
+    return kinds[books & (kinds[:, QUEUE] < 0)][:, ENGINE]
+
+
+def queue_places(kinds: Any) -> Any:
+    """Places in `state` of the queues of these kinds."""
+    return _QUEUE_FREE + kinds[:, QUEUE]
+
+
+def tile_places(kinds: Any) -> list[int]:
+    """Places in `state` that rows of these kinds on tiles of TensorE look at, beside its own."""
+    cells = int(np.bitwise_or.reduce(kinds[:, _CELLS], initial=0))
+    used = [_CELL_FREE + cell for cell in range(NUM_CELLS) if cells >> cell & 1]
+    return [TILE_FREE, *used] if cells else []
 
 
 def _book(idle: Any, resource: int, at: int, length: int) -> int:
@@ -120,55 +151,26 @@ def _book_ports(idle: Any, kind: Any, at: int, length: int) -> int:
 
 
 def _ready_at(
-    begin: int, stop: int, me: int, access: Any, overlap_end: Any, overlap: Any,
-    written: Any, writer: Any, read_until: Any, reader: Any, semaphore: int,
+    begin: int, stop: int, producer: Any, flags: Any, done: Any, idle_from: Any, result_from: Any,
+    semaphore: int,
 ) -> tuple[int, int]:  # fmt: skip
-    """When a row's data are written and its target no longer read, and the cause that decides.
-
-    Results of the same engine need no semaphore, and its own earlier writes and reads no wait:
-    it runs in order. DMA completion carries its own delay.
-    """
+    """When a row's data are written and its target no longer read, and the cause that decides."""
     ready = 0
     why = 0
     for position in range(begin, stop):
-        item = access[position]
-        number = item >> 1
-        is_write = item & 1
-        first = overlap_end[number - 1] if number > 0 else 0
-        for other in range(first, overlap_end[number]):
-            touched = overlap[other]
-            same = writer[touched] == me
-            if written[touched] > 0 and not (is_write and same and me != _DMA):
-                time = written[touched]
-                if not same and writer[touched] != _DMA:
-                    time += semaphore
-                # Data count before memory: in place an instruction waits for what it reads.
-                if time > ready or (time == ready and not is_write):
-                    ready = time
-                    why = BUFFER_CAUSE if is_write else writer[touched] + 1
-            if is_write and read_until[touched] > 0 and reader[touched] != me + 1:
-                time = read_until[touched] + semaphore
-                if time > ready:
-                    ready = time
-                    why = BUFFER_CAUSE
+        other = producer[position]
+        flag = flags[position]
+        time = idle_from[other] if flag & UNTIL_IDLE else done[other]
+        # What another core has let through crosses to this engine whoever wrote it.
+        if flag & AFTER_SEMAPHORE or (
+            result_from[other] == OTHER_CORE_CAUSE and not flag & UNTIL_IDLE
+        ):
+            time += semaphore
+        # Data count before memory: in place an instruction waits for what it reads.
+        if time > ready or (time == ready and not flag & FOR_MEMORY):
+            ready = time
+            why = BUFFER_CAUSE if flag & FOR_MEMORY else result_from[other]
     return ready, why
-
-
-def _mark(
-    begin: int, stop: int, me: int, access: Any, done: int, busy_until: int,
-    written: Any, writer: Any, read_until: Any, reader: Any,
-) -> None:  # fmt: skip
-    """Note what a row has written and until when it reads."""
-    for position in range(begin, stop):
-        item = access[position]
-        number = item >> 1
-        if item & 1:
-            written[number] = done
-            writer[number] = me
-        elif busy_until > read_until[number]:
-            # Readers on different engines: the later end decides; -1 means "several".
-            reader[number] = me + 1 if reader[number] in (0, me + 1) else -1
-            read_until[number] = busy_until
 
 
 def _transfer(idle: Any, kind: Any, at: int, stagger: int) -> tuple[int, int]:
@@ -244,49 +246,49 @@ def await_others(idle: Any, state: Any, kind: Any, visible: Any, row: int, done:
 
 
 def schedule(
-    signature: Any, access: Any, access_end: Any, overlap_end: Any, overlap: Any, kinds: Any,
-    delays: Any, table: Any, visible: Any, idle: Any, state: Any,
-    written: Any, writer: Any, read_until: Any, reader: Any,
-    start: Any, end: Any, wait: Any, cause: Any, preloaded: Any,
+    signature: Any, wait_end: Any, producer: Any, flags: Any, kinds: Any, delays: Any, table: Any,
+    visible: Any, idle: Any, state: Any, done: Any, idle_from: Any, result_from: Any,
+    start: Any, wait: Any, cause: Any, preloaded: Any,
 ) -> None:  # fmt: skip
     """The scoreboard.
 
-    visible: per row, when other cores let its result be seen (`sim.launch_timing`); or empty.
-    Per range: written (when its last write is visible), writer, read_until, reader.
-    Filled per row: start, end, wait, cause, preloaded (of the preload, what delayed the row).
+    wait_end, producer, flags: `sim.waits`, of rows or of what follows them in done, idle_from,
+    result_from.  visible: per row, when other cores let its result be seen
+    (`sim.launch_timing`); or empty.
+    Filled per row: done, when its result is there; idle_from, when its work ends; result_from, the
+    cause of whoever waits for it; start, wait, cause, preloaded (of the preload, what delayed it).
     """
     begin = 0
     for row in range(len(signature)):
         kind = kinds[signature[row]]
         is_dma = kind[QUEUE] >= 0
-        me = _DMA if is_dma else kind[ENGINE]
-        stop = access_end[row]
+        stop = wait_end[row]
         ready, why = _ready_at(
-            begin, stop, me, access, overlap_end, overlap,
-            written, writer, read_until, reader, delays[SEMAPHORE],
-        )  # fmt: skip
+            begin, stop, producer, flags, done, idle_from, result_from, delays[SEMAPHORE]
+        )
         if is_dma:
             at, busy_until, waited = run_dma(idle, state, kind, ready, delays)
-            done = busy_until + delays[COMPLETION]
+            seen = busy_until + delays[COMPLETION]
             if waited > 0 and at - delays[TRIGGER] > ready:
                 why = DMA_BUSY_CAUSE
         else:
             at, busy_until, waited, preloaded[row] = run(idle, state, kind, ready, table[row])
-            done = busy_until + kind[LATENCY]
+            seen = busy_until + kind[LATENCY]
             if at > ready and waited > 0:
                 why = held_cause(kind)
-        late = await_others(idle, state, kind, visible, row, done)
+        result_from[row] = (_DMA if is_dma else kind[ENGINE]) + 1
+        late = await_others(idle, state, kind, visible, row, seen)
         if late > 0:
             waited += late
-            done += late
+            seen += late
             why = OTHER_CORE_CAUSE
-            me = OTHER_CORE
+            result_from[row] = OTHER_CORE_CAUSE
         start[row] = at
-        end[row] = done
+        done[row] = seen
+        idle_from[row] = busy_until
         if waited > 0:
             wait[row] = waited
             cause[row] = why
-        _mark(begin, stop, me, access, done, busy_until, written, writer, read_until, reader)
         begin = stop
 
 
@@ -312,7 +314,7 @@ def compiled(
 def compiled_steps() -> dict[str, Callable[..., Any]]:
     """`schedule`, `run`, `run_dma`, `held_cause` and `await_others` as machine code."""
     steps = (
-        _book, _opening, _book_ports, _ready_at, _mark, _transfer, run_dma, run, held_cause,
+        _book, _opening, _book_ports, _ready_at, _transfer, run_dma, run, held_cause,
         await_others, schedule,
     )  # fmt: skip
     return compiled(steps, globals())

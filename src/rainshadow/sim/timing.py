@@ -28,9 +28,12 @@ from rainshadow.isa.instruction import Signature, work_of
 from rainshadow.machine import Chip, NeuronCore
 from rainshadow.sim import scoreboard
 from rainshadow.sim.list_schedule import list_schedule, repeatable
-from rainshadow.sim.scoreboard import ENGINES, NUM_CELLS, QUEUES
+from rainshadow.sim.program_order import ProgramOrder
+from rainshadow.sim.repetition import Run, runs_of
+from rainshadow.sim.scoreboard import ENGINE, ENGINES, NUM_CELLS, QUEUE, QUEUES
 from rainshadow.sim.timeline import Timeline
 from rainshadow.sim.trace import Trace
+from rainshadow.sim.waits import Waits, waits_of
 
 Column = np.ndarray[Any, np.dtype[Any]]
 
@@ -79,7 +82,6 @@ class Timer:
         self._trace, self._chip, self._core = trace, chip, chip.core
         self._options = options or TimingOptions()
         self._costs = _Costs.of(trace.signatures, chip)
-        self._overlapping = overlaps(trace.ranges, _written(trace), self._options)
 
     def time(self, visible: Column | None = None) -> Timeline:
         """visible: int64[n] ps, when other cores let each row's result be seen; 0 for none."""
@@ -105,24 +107,37 @@ class Timer:
         """start, end, wait, cause, busy of each row, every engine in the program's order."""
         trace, costs, core = self._trace, self._costs, self._core
         table_ps = _table_loads(trace, costs, core)
-        plain = not _use_numba(self._options)
-        run: Callable[..., None] = (
-            scoreboard.schedule if plain else scoreboard.compiled_steps()["schedule"]
-        )
-        columns: Any = (
-            trace.signature, trace.access, trace.access_end, *self._overlapping,
-            costs.kinds, _delays(core), table_ps, visible,
+        waits, runs = self._repeating
+        order = ProgramOrder(
+            trace.signature, waits, costs.kinds, _delays(core), table_ps, visible,
+            int(core.dma.engines.value), compiled=_use_numba(self._options),
         )  # fmt: skip
-        if plain:
-            columns = tuple(column.tolist() for column in columns)
-        idle = _zeros(3 * scoreboard.num_resources(int(core.dma.engines.value)), plain)
-        ranges = [_zeros(len(trace.ranges), plain) for _ in range(4)]
-        result = [_zeros(trace.num_rows, plain) for _ in range(5)]
-        run(*columns, idle, _zeros(scoreboard.STATE_SIZE, plain), *ranges, *result)
-        start, end, wait, cause, preloaded = (
-            np.asarray(column, dtype=np.int64) for column in result
-        )
-        return start, end, wait, cause, costs.busy_ps[trace.signature] + table_ps + preloaded
+        result = order.run(runs)
+        busy = costs.busy_ps[trace.signature] + table_ps + result.preloaded
+        return result.start, result.done, result.wait, result.cause, busy
+
+    @property
+    def _overlapping(self) -> tuple[Column, Column]:
+        """`overlaps` of the Trace's ranges, on whatever chip."""
+        kept = self._trace.worked_out
+        if "overlaps" not in kept:
+            written = _written(self._trace)
+            kept["overlaps"] = overlaps(self._trace.ranges, written, self._options)
+        return kept["overlaps"]  # type: ignore[no-any-return]
+
+    @property
+    def _repeating(self) -> tuple[Waits, list[Run]]:
+        """Who waits for whom, and what repeats, in the program's order, on whatever chip."""
+        kept = self._trace.worked_out
+        if "waits" not in kept:
+            kinds = self._costs.kinds
+            queued = kinds[:, QUEUE] >= 0
+            unit = np.where(queued, len(ENGINES) + kinds[:, QUEUE], kinds[:, ENGINE])
+            waits = waits_of(
+                self._trace, self._overlapping, unit[self._trace.signature], len(ENGINES)
+            )
+            kept["waits"] = waits, runs_of(self._trace.signature, waits)
+        return kept["waits"]  # type: ignore[no-any-return]
 
     def _list_order(self, visible: Column) -> tuple[Column, ...]:
         """The same, in the order of `sim.list_schedule`; a repeated row is never busy."""
@@ -141,11 +156,6 @@ class Timer:
         )
         busy = costs.busy_ps[trace.signature] + preloaded + loaded
         return start, end, wait, cause, np.where(again < 0, busy, 0)
-
-
-def _zeros(count: int, plain: bool) -> Any:
-    """Lists are fastest for the interpreter, arrays for numba."""
-    return [0] * count if plain else np.zeros(count, dtype=np.int64)
 
 
 def _launch_ps(chip: Chip, lnc: int) -> int:

@@ -99,6 +99,8 @@ class Trace:
     footprints: Column = field(default_factory=lambda: np.zeros((0, WIDTH), dtype=np.int64))
     names: Sequence[str] = ()
     stored: Column = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
+    #: What others have worked out from the columns, and need again to time on another chip.
+    worked_out: dict[str, Any] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def tensor(self, index: int) -> TraceTensor:
         """A tensor by its number in `uses`."""
