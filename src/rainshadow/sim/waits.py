@@ -30,67 +30,108 @@ class Waits:
     flags: Column
 
 
+#: Rows that are looked at at once: a wait takes a hundred bytes while it is worked out.
+_ROWS_AT_ONCE = 1 << 17
+
+
 def waits_of(trace: Trace, overlaps: tuple[Column, Column], unit: Column, dma: int) -> Waits:
     """unit: int64[n], the engine or queue that each row runs on; queues from `dma` on.
 
     overlaps: of the Trace's ranges.
     """
-    rows, touched, is_write = _touches(trace, overlaps)
-    base = trace.num_rows + 1
     written = trace.access & 1 == 1
-    writes = np.unique((trace.access[written] >> 1) * base + trace.access_row[written])
-    if not len(writes):
-        none = np.zeros(0, dtype=np.int64)
-        return Waits(np.zeros(trace.num_rows, dtype=np.int64), none, none.astype(np.uint8))
-    key = touched * base + rows
-    before = np.searchsorted(writes, key, side="left") - 1
-    after_write = (before >= 0) & (writes[before] // base == touched)
-    # After the last write to what it reads or writes; and before the next write to what it reads.
-    after = np.searchsorted(writes, key, side="right")
-    after[after == len(writes)] = 0
-    overwritten = ~is_write & (writes[after] // base == touched) & (writes[after] > key)
-    row = np.concatenate([rows[after_write], writes[after[overwritten]] % base])
-    producer = np.concatenate([writes[before[after_write]] % base, rows[overwritten]])
-    flags = np.concatenate([
-        np.where(is_write[after_write], FOR_MEMORY, 0),
-        np.full(int(overwritten.sum()), FOR_MEMORY | UNTIL_IDLE),
-    ])  # fmt: skip
-    return _once(trace.num_rows, row, producer, flags, unit, dma)
+    base = trace.num_rows + 1
+    writes = (trace.access[written] >> 1) * np.int64(base) + trace.access_row[written]
+    del written
+    writes.sort()
+    parts = [
+        _Part(trace, overlaps, first, min(first + _ROWS_AT_ONCE, trace.num_rows))
+        for first in range(0, trace.num_rows, _ROWS_AT_ONCE)
+    ]
+    found = [_once(*part.waits(writes, base), unit, dma) for part in parts]
+    none = np.zeros(0, dtype=np.int64)
+    row, producer, flags = (
+        np.concatenate([none.astype(kind), *columns])
+        for kind, *columns in zip((np.int64, np.int64, np.uint8), *found, strict=True)
+    )
+    kept = _first_of_all(row, producer, flags, unit)
+    ends = np.cumsum(np.bincount(row[kept], minlength=trace.num_rows))
+    return Waits(ends.astype(np.int64), producer[kept], flags[kept])
 
 
 def _once(
-    count: int, row: Column, producer: Column, flags: Column, unit: Column, dma: int
-) -> Waits:
-    """Without waits that an engine's order makes needless."""
+    row: Column, producer: Column, flags: Column, unit: Column, dma: int
+) -> tuple[Column, Column, Column]:
+    """Row, producer and flags in order, without waits that an engine's order makes needless."""
     mine, other = unit[row], unit[producer]
     same = (mine == other) | ((mine >= dma) & (other >= dma))
-    in_order = same & (mine < dma) & (flags & FOR_MEMORY > 0)
-    kept = ~in_order
-    row, producer, flags, mine, same = (c[kept] for c in (row, producer, flags, mine, same))
-    of_dma = (unit[producer] >= dma) & (flags & UNTIL_IDLE == 0)
-    flags = flags | np.where(same | of_dma, 0, SEMAPHORE)
+    of_dma = (other >= dma) & (flags & UNTIL_IDLE == 0)
+    flags = flags | np.where(same | of_dma, 0, SEMAPHORE).astype(np.uint8)
+    kept = ~(same & (mine < dma) & (flags & FOR_MEMORY > 0))
+    row, producer, flags = row[kept], producer[kept], flags[kept]
     order = np.lexsort((flags, producer, row))
-    row, producer, flags, mine = (c[order] for c in (row, producer, flags, mine))
-    width = int(unit.max(initial=0)) + 1
-    _, first = np.unique((producer * 2 + (flags & UNTIL_IDLE)) * width + mine, return_index=True)
+    row, producer, flags = row[order], producer[order], flags[order]
+    _, first = np.unique(_keys(row, producer, flags, unit), return_index=True)
     first.sort()
-    ends = np.cumsum(np.bincount(row[first], minlength=count))
-    return Waits(ends.astype(np.int64), producer[first], flags[first].astype(np.uint8))
+    return row[first], producer[first], flags[first]
 
 
-def _positions(trace: Trace, overlaps: tuple[Column, Column]) -> Column:
-    """For every (access, range that it meets) the access."""
-    counts = np.diff(overlaps[0], prepend=0)[trace.access >> 1]
-    return np.repeat(np.arange(len(trace.access)), counts)
+def _keys(row: Column, producer: Column, flags: Column, unit: Column) -> Column:
+    """Equal for waits of one engine for the same of one row."""
+    width = int(unit.max(initial=0)) + 1
+    return (producer * 2 + (flags & UNTIL_IDLE)) * width + unit[row]
 
 
-def _touches(trace: Trace, overlaps: tuple[Column, Column]) -> tuple[Column, Column, Column]:
-    """Row, range met and whether it is written, of every (access, range that it meets)."""
-    ends, numbers = overlaps
-    number = trace.access >> 1
-    counts = np.diff(ends, prepend=0)
-    mine = counts[number]
-    position = _positions(trace, overlaps)
-    first = (ends - counts)[number] - (np.cumsum(mine) - mine)
-    touched = numbers[first[position] + np.arange(len(position))]
-    return trace.access_row[position], touched, (trace.access & 1 == 1)[position]
+def _first_of_all(row: Column, producer: Column, flags: Column, unit: Column) -> Column:
+    """bool[m]: the waits whose like no part before has."""
+    keys = _keys(row, producer, flags, unit)
+    far = row // _ROWS_AT_ONCE != producer // _ROWS_AT_ONCE
+    doubtful = np.flatnonzero(np.isin(keys, keys[far])) if far.any() else np.zeros(0, dtype=int)
+    kept = np.ones(len(row), dtype=bool)
+    kept[doubtful] = False
+    kept[doubtful[np.unique(keys[doubtful], return_index=True)[1]]] = True
+    return kept
+
+
+class _Part:
+    """What rows first to end touch: of every (access, range that it meets) the row, the range,
+    and whether it is written."""
+
+    def __init__(
+        self, trace: Trace, overlaps: tuple[Column, Column], first: int, end: int
+    ) -> None:
+        begin = int(trace.access_end[first - 1]) if first else 0
+        access = trace.access[begin : int(trace.access_end[end - 1])]
+        ends, numbers = overlaps
+        number = access >> 1
+        until = ends[number]
+        met = until - np.where(number > 0, ends[number - 1], 0)
+        position = np.repeat(np.arange(len(access)), met)
+        start = until - np.cumsum(met)
+        self.touched = numbers[start[position] + np.arange(len(position))]
+        of_access = np.repeat(
+            np.arange(first, end), np.diff(trace.access_end[first:end], prepend=begin)
+        )
+        self.rows, self.is_write = of_access[position], (access & 1 == 1)[position]
+
+    def waits(self, writes: Column, base: int) -> tuple[Column, Column, Column]:
+        """Row, producer and flags of every wait; those of `writes`, sorted, are range and row."""
+        rows, touched, is_write = self.rows, self.touched, self.is_write
+        if not len(writes):
+            return rows[:0], rows[:0], rows[:0].astype(np.uint8)
+        key = touched * base + rows
+        # After the last write to what it reads or writes; before the next write to what it reads.
+        last = writes[np.maximum(np.searchsorted(writes, key, side="left") - 1, 0)]
+        after_write = (last < key) & (last // base == touched)
+        read = np.flatnonzero(~is_write)
+        nexts = np.searchsorted(writes, key[read], side="right")
+        following = writes[np.minimum(nexts, len(writes) - 1)]
+        overwritten = (following > key[read]) & (following // base == touched[read])
+        memory = np.where(is_write[after_write], FOR_MEMORY, 0)
+        return (
+            np.concatenate([rows[after_write], following[overwritten] % base]),
+            np.concatenate([last[after_write] % base, rows[read[overwritten]]]),
+            np.concatenate(
+                [memory, np.full(int(overwritten.sum()), FOR_MEMORY | UNTIL_IDLE)]
+            ).astype(np.uint8),
+        )
