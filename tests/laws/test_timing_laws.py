@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from row_by_row import RowByRow
 
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.memory import Space
@@ -19,7 +20,7 @@ from rainshadow.nki import language as nl
 from rainshadow.sim.options import SimOptions
 from rainshadow.sim.recorder import active_recorder
 from rainshadow.sim.timeline import Timeline
-from rainshadow.sim.timing import TimingOptions, overlaps, time_trace
+from rainshadow.sim.timing import Timer, TimingOptions, overlaps, time_trace
 from rainshadow.sim.trace import Trace
 
 CHIPS = [name for name in list_chips() if load_chip(name).core is not None]
@@ -101,6 +102,20 @@ def test_python_and_numba_give_the_same_times(steps, dtype):
     trace, chip = trace_of(steps, dtype), load_chip("trainium2")
     assert_same(time_trace(trace, chip, PLAIN), time_trace(trace, chip, AUTO))
     assert_same(time_trace(trace, chip, LIST), time_trace(trace, chip, LIST_AUTO))
+
+
+@pytest.mark.parametrize("name", CHIPS)
+@given(STEPS, DTYPES, st.lists(st.integers(0, 40_000_000), min_size=14, max_size=14))
+def test_the_program_order_is_what_looking_at_every_earlier_row_gives(name, steps, dtype, others):
+    """Also where other cores keep some rows waiting (others: until when, in ps, mostly not)."""
+    trace = trace_of(steps, dtype, name)
+    timer = Timer(trace, load_chip(name), PLAIN)
+    late = np.resize(np.where(np.array(others) % 3 == 0, others, 0), trace.num_rows)
+    for visible in (np.zeros(0, dtype=np.int64), late):
+        timeline, slow = timer.time(visible), RowByRow(timer).time(visible)
+        columns = (timeline.start_ps, timeline.end_ps, timeline.wait_ps, timeline.cause)
+        for quick, clear in zip(columns, slow, strict=False):
+            np.testing.assert_array_equal(quick, clear)
 
 
 @ORDERS

@@ -11,6 +11,7 @@ from rainshadow.machine import load_chip
 from rainshadow.nki import Shape, record
 from rainshadow.nki import isa as nisa
 from rainshadow.nki import language as nl
+from rainshadow.sim import waits as waiting
 from rainshadow.sim.options import SimOptions
 from rainshadow.sim.program_order import ProgramOrder
 from rainshadow.sim.repetition import Run, runs_of
@@ -117,3 +118,14 @@ def test_a_result_is_waited_for_once_per_engine():
     last = waits.flags[waits.end[-2] :]
     assert (last & FOR_MEMORY > 0).all()
     assert (last & UNTIL_IDLE > 0).any()
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 7, 100])
+def test_waits_worked_out_in_parts_are_the_same(rows_at_once, monkeypatch):
+    trace = trace_of(40, [64, 512], 2, 3)
+    whole, _ = Timer(trace, load_chip("trainium2"))._repeating
+    trace.worked_out.clear()
+    monkeypatch.setattr(waiting, "_ROWS_AT_ONCE", rows_at_once)
+    parts, _ = Timer(trace, load_chip("trainium2"))._repeating
+    for name in ("end", "producer", "flags"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))

@@ -42,7 +42,6 @@ def waits_of(trace: Trace, overlaps: tuple[Column, Column], unit: Column, dma: i
     written = trace.access & 1 == 1
     base = trace.num_rows + 1
     writes = (trace.access[written] >> 1) * np.int64(base) + trace.access_row[written]
-    del written
     writes.sort()
     parts = [
         _Part(trace, overlaps, first, min(first + _ROWS_AT_ONCE, trace.num_rows))
@@ -54,6 +53,9 @@ def waits_of(trace: Trace, overlaps: tuple[Column, Column], unit: Column, dma: i
         np.concatenate([none.astype(kind), *columns])
         for kind, *columns in zip((np.int64, np.int64, np.uint8), *found, strict=True)
     )
+    # A part knows who writes anew what its rows read, which may be rows of later parts.
+    order = np.argsort((row * base + producer) * 8 + flags, kind="stable")
+    row, producer, flags = row[order], producer[order], flags[order]
     kept = _first_of_all(row, producer, flags, unit)
     ends = np.cumsum(np.bincount(row[kept], minlength=trace.num_rows))
     return Waits(ends.astype(np.int64), producer[kept], flags[kept])
@@ -97,9 +99,7 @@ class _Part:
     """What rows first to end touch: of every (access, range that it meets) the row, the range,
     and whether it is written."""
 
-    def __init__(
-        self, trace: Trace, overlaps: tuple[Column, Column], first: int, end: int
-    ) -> None:
+    def __init__(self, trace: Trace, overlaps: tuple[Column, Column], first: int, end: int) -> None:
         begin = int(trace.access_end[first - 1]) if first else 0
         access = trace.access[begin : int(trace.access_end[end - 1])]
         ends, numbers = overlaps
