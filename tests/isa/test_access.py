@@ -346,6 +346,18 @@ def test_a_pattern_that_no_instruction_can_use_is_refused(make, message):
             make(on, off)
 
 
+def test_a_step_of_a_window_s_row_leads_to_the_next_partition():
+    """As nki-library's TensorView asks for on parts of a tile."""
+    from on_core import blank, core
+
+    with core():
+        tile = blank(16, 64)
+        window = tile[:, 32:64]
+        assert window.ap([[32, 16], [1, 32]]).get_pattern() == window.get_pattern()
+        halves = window.ap([[64, 16], [1, 64]], dtype="bfloat16")
+        assert halves.strides == (128, 1) and halves.offset == 64
+
+
 def test_an_offset_counts_elements_of_the_dtype_asked_for():
     from on_core import blank, core
 

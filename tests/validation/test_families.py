@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import textwrap
+from typing import Any
 
 import pytest
 
@@ -123,3 +125,26 @@ def test_a_sample_is_a_bound_on_any_chip_shape_and_dtype(samples):
 )
 def test_a_sample_that_cannot_run_says_why(samples, sample, why):
     assert why in outcome(sample, **{"nki-samples": samples}).why
+
+
+def test_a_kernel_that_was_removed_is_taken_from_the_checkout_s_history(samples):
+    def git(*arguments: str) -> None:
+        name = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+        subprocess.run(("git", *name, *arguments), cwd=samples, check=True, capture_output=True)
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "kernels")
+    git("tag", "v1.0")
+    git("rm", "-rq", "src")
+    git("commit", "-qm", "no kernels")
+
+    def found(commit: str) -> Any:
+        row = pooled("1,64,56,56->7").row
+        source = row["source_of_kernel"].replace("abc", commit)
+        changed = Point("sample", "nc_latency", 1e-3, "s", {**row, "source_of_kernel": source})
+        return outcome(changed, **{"nki-samples": samples})
+
+    assert found("v1.0").predicted == found("HEAD^").predicted > 0
+    assert "nor had it at 0badc0de" in found("0badc0de").why
+    assert "nor had it at HEAD" in found("HEAD").why

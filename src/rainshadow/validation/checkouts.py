@@ -8,18 +8,25 @@ code block of a document is taken as a module.
 from __future__ import annotations
 
 import ast
+import atexit
 import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import io
 import linecache
 import os
 import re
+import shutil
+import subprocess
 import sys
+import tempfile
 import textwrap
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,8 +34,10 @@ from typing import Any
 from rainshadow.errors import InputError
 from rainshadow.nki.install import nki_names
 from rainshadow.validation.launch import CannotRun
+from rainshadow.validation.points import Point
 
 _VARIABLE = "RAINSHADOW_CHECKOUT_"
+_COMMIT = re.compile(r"@(\w[\w.-]*[\^~\d]*)")
 _FENCE = '"""'
 _BLOCK = re.compile(r"^([ \t]*)\.\. code-block:: python\s*$")
 
@@ -83,6 +92,22 @@ class Checkouts:
             raise CannotRun(f"{name} has no file {path} at the commit of this checkout")
         return found
 
+    def state_with(self, name: str, path: str, point: Point) -> Path:
+        """A folder of a repository that has a file: as it stands, or as it was at the commit that
+        the point's column `source_of_kernel` names after an "@".
+
+        Errors: `CannotRun` where neither has it.
+        """
+        folder = self.folder(name)
+        if (folder / path).is_file():
+            return folder
+        found = _COMMIT.search(point["source_of_kernel"])
+        commit = found[1] if found else ""
+        if commit and (state := state_at(folder, commit)) and (state / path).is_file():
+            return state
+        at = f", nor had it at {commit}" if commit else " at the commit of this checkout"
+        raise CannotRun(f"{name} has no file {path}{at}")
+
     def kernel_of_block(self, name: str, path: str, function: str, words: Sequence[str]) -> Any:
         """The function of the code block of a document that defines it and contains all words.
 
@@ -101,6 +126,21 @@ class Checkouts:
         line, source = blocks[0]
         module = _module_of(f"{document.stem}_{line}", f"{document}:{line}", source)
         return getattr(module, function)
+
+
+@cache
+def state_at(folder: Path, commit: str) -> Path | None:
+    """The Python files of a git repository as they were at a commit, until this process ends."""
+    git = ("git", "-C", str(folder), "archive", "--format=zip", commit, "--", "*.py")
+    try:
+        archive = subprocess.run(git, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    state = Path(tempfile.mkdtemp(prefix="rainshadow-checkout-"))
+    atexit.register(shutil.rmtree, state, ignore_errors=True)
+    with zipfile.ZipFile(io.BytesIO(archive)) as files:
+        files.extractall(state)
+    return state
 
 
 def code_blocks(text: str) -> Iterator[tuple[int, str]]:

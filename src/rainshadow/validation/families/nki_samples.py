@@ -19,7 +19,7 @@ from rainshadow.validation.points import Point
 from rainshadow.validation.target import Target
 
 #: The kernels were removed from nki-samples in 2026: a checkout of its state before may stand
-#: beside today's.
+#: beside today's, or be taken from its history.
 _CHECKOUTS = ("nki-samples-2025", "nki-samples")
 _PACKAGE = "nki_samples.reference"
 _NUMBER = re.compile(r"\d+")
@@ -127,8 +127,7 @@ def launch(point: Point, checkouts: Checkouts) -> KernelLaunch:
     name = next((name for name in _CHECKOUTS if name in checkouts.folders), _CHECKOUTS[-1])
     sample = _SAMPLES[point["kernel"]]
     path = f"src/{_PACKAGE.replace('.', '/')}/{sample.module}.py"
-    checkouts.file(name, path)
-    folder = checkouts.folder(name) / "src"
+    folder = checkouts.state_with(name, path, point) / "src"
     dtype = dtype_of(point["dtype"].partition("x")[0])
     grid, arguments = sample.arguments(point["shapes"], dtype)
 
