@@ -12,7 +12,6 @@ from rainshadow.nki import first_generation as first
 from rainshadow.nki import isa, language
 from rainshadow.nki.first_generation import language as nl
 from rainshadow.nki.kernel import record
-from rainshadow.report.profile import spilled_bytes
 from rainshadow.sim.timing import time_trace
 
 
@@ -46,10 +45,10 @@ def test_tiles_in_sbuf_go_to_hbm_and_back(x):
     assert trace.peak_bytes["sbuf"] <= load_chip("trainium2").core.sbuf.bytes_per_partition.value
     spilled = {trace.tensor(number).name for number in range(len(trace.tensors))}
     assert any(name.startswith("spilled ") for name in spilled)
-    away = spilled_bytes(trace)
+    away = trace.spilled_bytes()
     assert away == {"saved_bytes": moves // 2 * x[0].nbytes, "reloaded_bytes": away["saved_bytes"]}
     fits = record(hold_all, (x[:10],)).trace
-    assert spilled_bytes(fits)["saved_bytes"] == 0
+    assert fits.spilled_bytes()["saved_bytes"] == 0
     assert fits.num_rows == 20, "nothing moves where all fit"
     per_tile = [
         time_trace(each, load_chip("trainium2")).duration_ps / count

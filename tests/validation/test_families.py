@@ -148,3 +148,66 @@ def test_a_kernel_that_was_removed_is_taken_from_the_checkout_s_history(samples)
     assert found("v1.0").predicted == found("HEAD^").predicted > 0
     assert "nor had it at 0badc0de" in found("0badc0de").why
     assert "nor had it at HEAD" in found("HEAD").why
+
+
+BENCH_KERNEL = """
+    import numpy as np
+    import neuronxcc.nki as nki
+
+    @nki.jit
+    def kernel(v1):
+        import neuronxcc.nki.language as nl
+        out = nl.ndarray(v1.shape, dtype=np.float32, buffer=nl.shared_hbm)
+        tile = nl.load(v1)
+        nl.store(out, value=nl.add(tile, tile))
+        return out
+"""
+BENCH_REFERENCE = """
+    import numpy as np
+
+    def get_inputs():
+        return [np.zeros(4096, dtype=np.float32)]
+
+    def transform_to_nki_inputs(inputs):
+        return [np.reshape(inputs[0], (128, 32))]
+"""
+
+
+@pytest.fixture
+def bench(tmp_path):
+    for folder, name, text in (
+        ("kernels", "double_N32_M128_0.py", BENCH_KERNEL),
+        ("reference", "double_N32_M128_numpy_2.py", BENCH_REFERENCE),
+    ):
+        place = tmp_path / "NKIBench" / folder
+        place.mkdir(parents=True)
+        (place / name).write_text(textwrap.dedent(text), encoding="utf-8")
+    return tmp_path
+
+
+def benched(metric: str, kernel: str = "double_M128_N32", file: str = "double_N32_M128_0.py"):
+    source = f"zhang677/AccelOpt:NKIBench/kernels/{file}"
+    columns = {"kernel": kernel, "device": "trn1", "dtype": "fp32", "shapes": kernel}
+    return point("bench", metric, 1.0, source_of_kernel=source, **columns)
+
+
+def test_a_kernel_of_nkibench_is_found_by_its_file_or_its_problem(bench):
+    folders = {"accelopt": bench}
+    by_file = outcome(benched("latency"), **folders)
+    by_name = outcome(benched("profiled latency (p50)", file="..."), **folders)
+    assert by_file.predicted == by_name.predicted > 0
+    assert outcome(benched("hbm_read_bytes"), **folders).predicted == 4096 * 4
+    assert outcome(benched("spill_save_bytes"), **folders).predicted == 0
+    share = outcome(benched("vector_engine_active_time_percent"), **folders).predicted
+    assert 0 < share < 1
+    assert "no rule" in outcome(benched("rel_diffs"), **folders).why
+    assert "0 kernels for 'triple'" in outcome(benched("latency", "triple", ""), **folders).why
+    assert "no kernels/x.py" in outcome(benched("latency", file="x.py"), **folders).why
+    assert "needs --checkout accelopt" in outcome(benched("latency")).why
+
+
+def test_a_kernel_may_raise_anything(bench):
+    file = bench / "NKIBench" / "kernels" / "double_N32_M128_0.py"
+    file.write_text(file.read_text("utf-8").replace("tile = ", "import no_such_module; tile = "))
+    why = outcome(benched("latency"), accelopt=bench).why
+    assert "ModuleNotFoundError: No module named 'no_such_module'" in why

@@ -22,7 +22,7 @@ from rainshadow.isa.engine import Engine
 from rainshadow.isa.instruction import Signature
 from rainshadow.machine import Chip
 from rainshadow.report.occupancy import Occupancy
-from rainshadow.report.profile import spilled_bytes, transpose_flops, union_ps
+from rainshadow.report.profile import transpose_flops, union_ps
 from rainshadow.report.tables import write_table
 from rainshadow.sim.timeline import Timeline
 
@@ -205,7 +205,7 @@ def _summary(job: _Job) -> Table:
         for word in ("read", "write")
     }
     hbm = moved["hbm_read_bytes"] + moved["hbm_write_bytes"]
-    spill = spilled_bytes(trace)
+    spill = trace.spilled_bytes()
     dma = job.is_dma
     size = job.per_row(_transfer_bytes)[dma]
     dma_active = union_ps(timeline.start_ps[dma], job.done_ps[dma]) / _PS_PER_S

@@ -14,7 +14,6 @@ from rainshadow.isa.engine import Engine
 from rainshadow.isa.instruction import Signature
 from rainshadow.machine import Chip
 from rainshadow.sim.timeline import Timeline
-from rainshadow.sim.trace import NO_USE, SPACES, SPILLED, Trace
 
 Column = np.ndarray[Any, np.dtype[Any]]
 
@@ -51,7 +50,7 @@ def summarize_profile(
         "hbm": _hbm(timeline, chip),
         "dma": _dma(timeline, chip),
         "peak_bytes": _peaks(timeline, chip),
-        "spill": spilled_bytes(trace),
+        "spill": trace.spilled_bytes(),
         "opcodes": _opcodes(timeline),
         "lines": _lines(timeline),
         "left_out": list(timeline.left_out),
@@ -129,22 +128,6 @@ def _hbm_rate(chip: Chip) -> float:
 def _hbm_bytes(timeline: Timeline) -> int:
     trace = timeline.trace
     return sum(trace.moved_bytes("hbm", written=written) for written in (False, True))
-
-
-def spilled_bytes(trace: Trace) -> dict[str, int]:
-    """Bytes of SBUF that were moved to HBM for want of room, and back: saved, reloaded."""
-    in_hbm = trace.tensors[:, _SPACE] == SPACES.index("hbm")
-    away = in_hbm & (trace.tensors[:, _FLAGS] & SPILLED != 0)
-    if not away.any():
-        return {"saved_bytes": 0, "reloaded_bytes": 0}
-    some = np.flatnonzero(trace.use != NO_USE)
-    tensor = trace.uses[trace.use[some], 0]
-    sizes = trace.tensors[tensor, _SIZE] * away[tensor]
-    writes = trace.access[some] & 1
-    return {
-        "saved_bytes": int(sizes[writes == 1].sum()),
-        "reloaded_bytes": int(sizes[writes == 0].sum()),
-    }
 
 
 def _dma(timeline: Timeline, chip: Chip) -> dict[str, float]:

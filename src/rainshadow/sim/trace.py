@@ -166,6 +166,20 @@ class Trace:
         """Bytes written to, or read from, "sbuf", "psum" or "hbm"."""
         return self.total(lambda signature: signature.moved_bytes(space, written=written))
 
+    def spilled_bytes(self) -> dict[str, int]:
+        """Bytes of SBUF that were moved to HBM for want of room, and back: saved, reloaded."""
+        away = (self.tensors[:, 0] == SPACES.index("hbm")) & (self.tensors[:, 5] & SPILLED != 0)
+        if not away.any():
+            return {"saved_bytes": 0, "reloaded_bytes": 0}
+        some = np.flatnonzero(self.use != NO_USE)
+        tensor = self.uses[self.use[some], 0]
+        sizes = self.tensors[tensor, 4] * away[tensor]
+        writes = self.access[some] & 1
+        return {
+            "saved_bytes": int(sizes[writes == 1].sum()),
+            "reloaded_bytes": int(sizes[writes == 0].sum()),
+        }
+
     def save(self, path: Path) -> None:
         """Write an .npz that `load` reads; complete or not at all."""
         header = {

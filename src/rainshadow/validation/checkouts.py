@@ -67,7 +67,7 @@ class Checkouts:
                     f"--checkout {text}",
                     allowed="NAME=PATH, for example nki-library=../nki-library",
                 )
-            folders[name] = Path(path)
+            folders[name.lower()] = Path(path)
         for name, folder in folders.items():
             if not folder.is_dir():
                 raise InputError(f"checkout {name}: no folder {folder}")

@@ -15,6 +15,7 @@ import numpy as np
 from rainshadow.dtypes import is_dtype, numpy_dtype
 from rainshadow.errors import InputError, NeedsData, NotModelled
 from rainshadow.machine import Chip, load_neuron_chip
+from rainshadow.nki.install import nki_names
 from rainshadow.nki.kernel import Kernel, Shape, record
 from rainshadow.sim.launch_timing import time_launch
 from rainshadow.sim.options import SimOptions
@@ -73,7 +74,8 @@ class KernelLaunch:
     ) -> tuple[Trace, ...]:
         kernel = self.kernel()
         function = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
-        with redirect_stdout(sys.stderr):  # kernels print; results alone go to stdout
+        # Kernels print, and results alone go to stdout; some import nki when they are called.
+        with redirect_stdout(sys.stderr), nki_names():
             run = record(
                 function[self.grid or self.lnc],
                 kwargs=given,

@@ -13,7 +13,9 @@ from rainshadow.validation.points import Point
 #: AWS's profiler divides by the HBM bandwidth of two cores.
 _MBU_CORES = 2
 _PS = 1e-12
-_ENGINE = re.compile(r"^(Tensor|Vector|Scalar|GpSimd)E active (time|share)")
+_ENGINE = re.compile(
+    r"^(tensor|vector|scalar|gpsimd) ?(?:e|engine) active (time percent|time|share|percent|%)"
+)
 
 
 def profile_value(point: Point, measured: Measured) -> float:
@@ -21,15 +23,15 @@ def profile_value(point: Point, measured: Measured) -> float:
 
     Errors: `CannotRun` for one that Rainshadow does not compute.
     """
-    metric = point.metric
+    metric = " ".join(point.metric.lower().replace("_", " ").split())
     match = _ENGINE.match(metric)
     if match is not None:
-        active = measured.active_s(measured.rows(_on(match[1].lower())))
+        active = measured.active_s(measured.rows(_on(match[1])))
         return active if match[2] == "time" else active / measured.duration_s
     for words, compute in _METRICS.items():
-        if metric.startswith(words):
+        if metric.startswith(words.lower()):
             return compute(measured)
-    raise CannotRun(f"no rule for the metric {metric!r}")
+    raise CannotRun(f"no rule for the metric {point.metric!r}")
 
 
 def _on(engine: str) -> Callable[[Signature], bool]:
@@ -60,6 +62,19 @@ def _matmul_instructions(measured: Measured) -> float:
     )
 
 
+def _tensor_instructions(measured: Measured) -> float:
+    """Of TensorE: a float32 matmul is one for each of its passes."""
+    passes = int(measured.core.tensor.fp32_passes.value)
+
+    def count(signature: Signature) -> int:
+        moving = signature.operands.get("moving")
+        if signature.engine != "tensor":
+            return 0
+        return passes if moving is not None and moving.dtype == "float32" else 1
+
+    return float(measured.slowest.trace.total(count))
+
+
 def _hbm_share(measured: Measured) -> float:
     bandwidth = measured.chip.hbm.bandwidth.value * _MBU_CORES / measured.core.count.value
     return measured.hbm_bytes / measured.duration_s / bandwidth
@@ -78,4 +93,9 @@ _METRICS: dict[str, Callable[[Measured], float]] = {
     "matmul instruction count": _matmul_instructions,
     "MBU": _hbm_share,
     "HFU": _flops_share,
+    "HBM read": lambda measured: measured.slowest.trace.moved_bytes("hbm", written=False),
+    "HBM write": lambda measured: measured.slowest.trace.moved_bytes("hbm", written=True),
+    "spill save": lambda measured: measured.slowest.trace.spilled_bytes()["saved_bytes"],
+    "spill reload": lambda measured: measured.slowest.trace.spilled_bytes()["reloaded_bytes"],
+    "TensorE instruction count": _tensor_instructions,
 }
