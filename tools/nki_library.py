@@ -263,7 +263,7 @@ def options() -> argparse.Namespace:
 
 def run(asked: argparse.Namespace, root: Path) -> None:
     """The suite in `root`, a copy."""
-    ids = asked.ids.read_text("utf-8").split() if asked.ids else []
+    ids = asked.ids.read_text("utf-8").splitlines() if asked.ids else []
     paths = asked.paths or sorted({name.split("::")[0] for name in ids}) or ["test/integration"]
     asked.log.write_text("")
     settings = {"ids": ids, "limit_s": asked.test_limit, "log": str(asked.log.resolve())}
