@@ -143,7 +143,7 @@ class AccessPattern(NoOperators):
     def _number_kind(self) -> int:
         if self.is_explicit:
             self._check_inside()
-        if 0 in self.shape:
+        if min(self.shape) < 1:
             raise OutOfBoundsError(
                 f"a view of shape {self.shape}", allowed="at least 1 element on every axis"
             )

@@ -13,9 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from rainshadow import dtypes
 from rainshadow.errors import NkiValidationError
-from rainshadow.isa import rules, values
+from rainshadow.isa import mx, rules, values
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.costs import core_of, hbm_s
 from rainshadow.isa.engine import Engine
@@ -167,7 +166,7 @@ class Collective(Instruction):
             raise NkiValidationError(
                 f"{self.opcode}: op {op.name}", allowed="nl.add, nl.minimum, nl.maximum"
             )
-        if dtypes.numpy_dtype(dtype).kind == "V":
+        if dtype in mx.FORMATS:
             raise NkiValidationError(
                 f"{self.opcode}: a reduction of {dtype}", allowed="dtypes of single numbers"
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -124,8 +124,10 @@ class Instruction:
 
     Class attributes that an instruction file sets:
     opcode: the nki.isa name.  READS, WRITES: operand fields.  PARAMS: immediate fields that the
-    rules or the cost depend on.  INDIRECT: operands whose rows an index tile may pick.  COLUMNS:
-    dst and others whose columns an index tile may pick on NeuronCore-v4, the first source second.
+    rules or the cost depend on.  VALUES: what a kernel may give as a number, whose value and type
+    the rules look at; flags are among them unasked.  INDIRECT: operands whose rows an index tile
+    may pick.  COLUMNS: dst and others whose columns an index tile may pick on NeuronCore-v4, the
+    first source second.
     EXAMPLE: a line of NKI.  MODULE: where NKI has it, "isa" or "collectives".  MEETS: other cores
     take part, and are waited for by meet() where no data are simulated.
     Methods: check(chip) raises NkiValidationError; meaning() does the arithmetic in NumPy and is
@@ -137,6 +139,7 @@ class Instruction:
     READS: ClassVar[tuple[str, ...]]
     WRITES: ClassVar[tuple[str, ...]] = ("dst",)
     PARAMS: ClassVar[tuple[str, ...]] = ()
+    VALUES: ClassVar[tuple[str, ...]] = ()
     INDIRECT: ClassVar[tuple[str, ...]] = ()
     COLUMNS: ClassVar[tuple[str, ...]] = ()
     EXAMPLE: ClassVar[str] = ""
@@ -170,7 +173,8 @@ REGISTRY: dict[str, type[Instruction]] = {}
 class Accessors:
     """Field getters of one instruction class, made once.
 
-    fields: options (the engine and `PARAMS`), then what is written, then what is read.
+    fields: options (the engine and `PARAMS`), then what is written, then what is read.  flags:
+    names of the fields that are True or False.  numbers: of `VALUES` and `flags`, None without any.
     """
 
     fields: Callable[[Any], tuple[Any, ...]]
@@ -178,6 +182,8 @@ class Accessors:
     num_writes: int
     reads: Callable[[Any], tuple[Any, ...]]
     writes: Callable[[Any], tuple[Any, ...]]
+    numbers: Callable[[Any], tuple[Any, ...]] | None
+    flags: tuple[str, ...]
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
@@ -187,6 +193,14 @@ def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
         single = attrgetter(names[0])
         return lambda instance: (single(instance),)
     return attrgetter(*names)
+
+
+def _numbers_getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    get = _getter(names)
+    # Equal numbers of different types, such as 1 and Decimal(1), obey different rules.
+    return lambda instance: tuple(
+        None if type(value) is AccessPattern else (type(value), value) for value in get(instance)
+    )
 
 
 ACCESSORS: dict[type[Instruction], Accessors] = {}
@@ -199,12 +213,15 @@ def instruction(cls: InstructionClass) -> InstructionClass:
     """Register an instruction class under its opcode."""
     REGISTRY[cls.opcode] = cls
     options = ("opcode", "engine", *cls.PARAMS)  # two at least: attrgetter then gives a tuple
+    flags = tuple(entry.name for entry in fields(cls) if entry.type == "bool")  # type: ignore[arg-type]
     ACCESSORS[cls] = Accessors(
         attrgetter(*options, *cls.WRITES, *cls.READS),
         len(options),
         len(cls.WRITES),
         _getter(cls.READS),
         _getter(cls.WRITES),
+        _numbers_getter((*cls.VALUES, *flags)) if cls.VALUES or flags else None,
+        flags,
     )
     return cls
 

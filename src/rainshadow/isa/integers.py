@@ -42,7 +42,7 @@ def wholes(values: Any, what: str) -> tuple[int, ...]:
 
     Errors: `NkiValidationError` for anything else.
     """
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+    if isinstance(values, str | bytes | dict | set) or not isinstance(values, Iterable):
         raise NkiValidationError(f"{what} is {shown(values)}", allowed="a tuple of integers")
     return tuple(whole(value, f"{what}, entry {number},") for number, value in enumerate(values))
 

@@ -15,7 +15,8 @@ from rainshadow.isa import columns, mx
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.costs import core_of
 from rainshadow.isa.engine import Engine
-from rainshadow.isa.instruction import Instruction
+from rainshadow.isa.instruction import ACCESSORS, Instruction
+from rainshadow.isa.integers import shown
 from rainshadow.isa.memory import Space
 from rainshadow.isa.operators import AluOperator
 from rainshadow.machine import Chip
@@ -65,6 +66,16 @@ def require_real(instr: Instruction) -> None:
     for name in (*instr.PARAMS, *instr.READS):
         if isinstance(getattr(instr, name), complex | np.complexfloating):
             raise NkiValidationError(f"{instr.opcode}: {name} is complex", allowed="real numbers")
+
+
+def require_flags(instr: Instruction) -> None:
+    """What says yes or no is True or False, or 1 or 0."""
+    for name in ACCESSORS[type(instr)].flags:
+        value = getattr(instr, name)
+        if not isinstance(value, int | np.bool_ | np.integer) or value not in (0, 1):
+            raise NkiValidationError(
+                f"{instr.opcode}: {name} is {shown(value)}", allowed="True or False"
+            )
 
 
 def require_space(opcode: str, name: str, view: AccessPattern, *spaces: Space) -> None:
@@ -225,7 +236,9 @@ def require_float32_operand(opcode: str, name: str, op: AluOperator, value: Any)
 def require_reduce_cmd(opcode: str, command: str, *allowed: str) -> None:
     """The instruction knows the reduce_cmd."""
     if command not in allowed:
-        raise NkiValidationError(f"{opcode}: reduce_cmd {command}", allowed=", ".join(allowed))
+        raise NkiValidationError(
+            f"{opcode}: reduce_cmd {shown(command)}", allowed=", ".join(allowed)
+        )
 
 
 def require_most_axes(opcode: str, name: str, view: AccessPattern, most: int) -> None:
@@ -309,7 +322,7 @@ def require_engine(opcode: str, engine: Engine, *allowed: Engine) -> None:
     """The engine asked for can run the instruction."""
     if engine not in allowed:
         raise NkiValidationError(
-            f"{opcode} on engine {engine.name}",
+            f"{opcode} on engine {getattr(engine, 'name', shown(engine))}",
             allowed=", ".join(item.name for item in allowed),
         )
 

@@ -342,6 +342,8 @@ class Recorder:
             for value in operands
         ]
         key = (cls, fields[: accessors.num_options], *kinds)
+        if accessors.numbers is not None:
+            key += accessors.numbers(instr)
         signature = self._signature_ids.get(key)
         if signature is None:
             signature = self._first_of_its_kind(instr, key)
@@ -419,7 +421,9 @@ class Recorder:
         accessors = ACCESSORS[type(instr)]
         fields = accessors.fields(instr)
         options, operands = fields[: accessors.num_options], fields[accessors.num_options :]
-        key = (type(instr), options, tuple(map(_kind, operands)))
+        key: tuple[Any, ...] = (type(instr), options, *map(_kind, operands))
+        if accessors.numbers is not None:
+            key += accessors.numbers(instr)
         number = self._signature_ids.get(key)
         return self._first_of_its_kind(instr, key) if number is None else number
 
@@ -427,6 +431,7 @@ class Recorder:
         try:
             rules.require_addressing(instr, self.chip)
             rules.require_real(instr)
+            rules.require_flags(instr)
             instr.check(self.chip)
         except NkiValidationError as error:
             raise self._located(error) from None

@@ -52,6 +52,7 @@ class AffineSelect(Instruction):
         rules.require_same_partitions(self.opcode, dst=self.dst, on_true_tile=self.on_true_tile)
         rules.require_same_elements(self.opcode, dst=self.dst, on_true_tile=self.on_true_tile)
         rules.require_affine_pattern(self.opcode, self.pattern, self.dst)
+        rules.require_number(self.opcode, "on_false_value", self.on_false_value)
         if self.cmp_op.kind != "compare":
             raise NkiValidationError(
                 f"{self.opcode}: cmp_op {self.cmp_op.name}",

@@ -43,6 +43,7 @@ class DmaCopy(Instruction):
 
     def check(self, chip: Chip) -> None:
         rules.require_tensor(self.opcode, dst=self.dst, src=self.src)
+        rules.require_engine(self.opcode, self.trigger, *Engine)
         for name, view in (("dst", self.dst), ("src", self.src)):
             rules.require_space(
                 self.opcode, name, view, Space.sbuf, Space.private_hbm, Space.shared_hbm

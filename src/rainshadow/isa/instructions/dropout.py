@@ -30,6 +30,7 @@ class Dropout(Instruction):
 
     opcode = "dropout"
     READS = ("data", "prob")
+    VALUES = ("prob",)
     EXAMPLE = "nisa.dropout(dst=y, data=x, prob=0.1)"
 
     dst: AccessPattern

@@ -37,6 +37,7 @@ class Exponential(Instruction):
     opcode = "exponential"
     READS = ("src", "max_value", "reduce_init")
     COLUMNS = ("dst", "src")
+    VALUES = ("reduce_init",)
     WRITES = ("dst", "reduce_res")
     PARAMS = ("reduce_cmd",)
     EXAMPLE = "nisa.exponential(dst=p, src=scores, max_value=row_max)"

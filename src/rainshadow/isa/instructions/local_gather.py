@@ -33,6 +33,7 @@ class LocalGather(Instruction):
     opcode = "local_gather"
     READS = ("src_buffer", "index")
     PARAMS = ("num_elem_per_idx", "num_valid_indices")
+    VALUES = ("num_elem_per_idx", "num_valid_indices")
     EXAMPLE = "nisa.local_gather(dst=picked, src_buffer=table, index=positions)"
 
     dst: AccessPattern

@@ -25,6 +25,7 @@ class Memset(Instruction):
     opcode = "memset"
     READS = ()
     PARAMS = ("value",)
+    VALUES = ("value",)
     EXAMPLE = "nisa.memset(dst=accumulator, value=0.0)"
 
     dst: AccessPattern

@@ -30,6 +30,7 @@ class NcMatchReplace8(Instruction):
 
     opcode = "nc_match_replace8"
     PARAMS = ("imm",)
+    VALUES = ("imm",)
     READS = ("data", "vals")
     WRITES = ("dst", "dst_idx")
     EXAMPLE = "nisa.nc_match_replace8(dst=rest, data=scores, vals=largest, imm=-1e30)"

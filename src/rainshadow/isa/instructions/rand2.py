@@ -33,6 +33,7 @@ class Rand2(Instruction):
 
     opcode = "rand2"
     READS = ("min", "max")
+    VALUES = ("min", "max")
     EXAMPLE = "nisa.rand2(dst=noise, min=-1.0, max=1.0)"
 
     dst: AccessPattern

@@ -39,6 +39,7 @@ class RangeSelect(Instruction):
     READS = ("on_true_tile", "bound0", "bound1")
     WRITES = ("dst", "reduce_res")
     PARAMS = ("comp_op0", "comp_op1", "reduce_cmd", "range_start", "on_false_value")
+    VALUES = ("range_start", "on_false_value")
     EXAMPLE = (
         "nisa.range_select(dst=masked, on_true_tile=scores, comp_op0=nl.greater_equal, "
         "comp_op1=nl.less, bound0=first, bound1=end, reduce_res=row_max)"

@@ -78,7 +78,7 @@ class SelectReduce(Instruction):
 
     def meaning(self) -> None:
         shape = self.dst.shape
-        chosen = (self.predicate.array != 0).reshape(shape) ^ self.reverse_pred
+        chosen = (self.predicate.array != 0).reshape(shape) ^ bool(self.reverse_pred)
         on_true = values.read_f32(self.on_true).reshape(shape)
         result = np.where(chosen, on_true, values.column_f32(self.on_false, len(shape)))
         values.write(self.dst, result)

@@ -64,7 +64,7 @@ class TensorCopyPredicated(Instruction):
 
     def meaning(self) -> None:
         target = self.dst.array
-        chosen = (self.predicate.array != 0).reshape(target.shape) ^ self.reverse_pred
+        chosen = (self.predicate.array != 0).reshape(target.shape) ^ bool(self.reverse_pred)
         source = self.src
         if isinstance(source, AccessPattern):
             source = source.array.reshape(target.shape)

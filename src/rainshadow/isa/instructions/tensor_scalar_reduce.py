@@ -70,6 +70,8 @@ class TensorScalarReduce(Instruction):
                 f"{self.opcode}: op0 {self.op0.name}, reduce_op {self.reduce_op.name}",
                 allowed=f"an arithmetic op0; reduce_op one of {', '.join(_REDUCTIONS)}",
             )
+        if self.reduce_init is not None:
+            rules.require_scalar_or_column(self.opcode, "reduce_init", self.reduce_init, partitions)
         if (self.reduce_init is not None) != (self.reduce_cmd == "load_reduce"):
             raise NkiValidationError(
                 f"{self.opcode}: reduce_init with reduce_cmd {self.reduce_cmd}",

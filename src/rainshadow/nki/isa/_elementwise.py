@@ -79,8 +79,8 @@ def tensor_scalar(
     first, second = alu_operator(op0), None if op1 is None else alu_operator(op1)
     return issue(
         TensorScalar(
-            dst, data, first, other_operand(first, operand0), reverse0, second,
-            other_operand(second, operand1), reverse1, engine_or(engine, Engine.vector),
+            dst, data, first, other_operand("operand0", first, operand0), reverse0, second,
+            other_operand("operand1", second, operand1), reverse1, engine_or(engine, Engine.vector),
         )
     )  # fmt: skip
 
@@ -98,7 +98,7 @@ def scalar_tensor_tensor(
 ) -> NkiInstruction:
     """dst = (data op0 operand0) op1 operand1, operand1 a tensor."""
     first, second = alu_operator(op0), alu_operator(op1)
-    operand0 = other_operand(first, operand0)
+    operand0 = other_operand("operand0", first, operand0)
     return issue(
         ScalarTensorTensor(dst, data, first, operand0, second, operand1, reverse0, reverse1)
     )
@@ -293,7 +293,7 @@ def range_select(
     return issue(
         RangeSelect(
             dst, on_true_tile, alu_operator(comp_op0), alu_operator(comp_op1), bound0, bound1,
-            active_recorder().vector_accumulator, reduce_res, reduce_cmd.name, range_start,
+            active_recorder().vector_accumulator, reduce_res, reduce_cmd.name, whole(range_start),
             on_false_value,
         )
     )  # fmt: skip

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from rainshadow.errors import NkiValidationError
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.engine import Engine
@@ -71,9 +73,22 @@ def engine_or(chosen: Engine, otherwise: Engine) -> Engine:
     return otherwise if chosen is Engine.unknown else chosen
 
 
-def other_operand(op: AluOperator | None, operand: Any) -> Any:
-    """What stands beside a unary operator's tensor: nothing, written as 0."""
-    return 0.0 if op is not None and op.unary and operand is None else operand
+def other_operand(name: str, op: AluOperator | None, operand: Any) -> Any:
+    """What stands beside a unary operator's tensor: nothing, written as 0.
+
+    Errors: `NkiValidationError` for another number; it is looked at in every call, since rules are
+    checked once for calls that differ in the values of their numbers only.
+    """
+    if op is None or not op.unary:
+        return operand
+    if operand is None:
+        return 0.0
+    if isinstance(operand, int | float | np.generic) and operand != 0:
+        raise NkiValidationError(
+            f"{name} {shown(operand)} beside {op.name}, which takes one operand",
+            allowed="None or 0",
+        )
+    return operand
 
 
 def descriptors_of(mode: Any) -> dge_mode:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import index as whole
 from typing import Any
 
 from rainshadow.isa.access import AccessPattern as NkiTensor
@@ -11,6 +10,7 @@ from rainshadow.isa.instructions.nc_matmul import NcMatmul
 from rainshadow.isa.instructions.nc_matmul_mx import NcMatmulMx
 from rainshadow.isa.instructions.nc_transpose import NcTranspose
 from rainshadow.isa.instructions.quantize_mx import QuantizeMx
+from rainshadow.isa.integers import wholes
 from rainshadow.isa.memory import Space as MemoryRegion
 from rainshadow.nki.constants import (
     matmul_perf_mode,
@@ -36,11 +36,9 @@ def nc_matmul(
     if accumulate is None:
         accumulate = active_recorder().continue_accumulation(dst)
     mode = matmul_perf_mode(perf_mode).value
-    tile = _pair(tile_position), _pair(tile_size)
+    tile = _pair(tile_position, "tile_position"), _pair(tile_size, "tile_size")
     bits = bool(is_transpose) and _is_exact()
-    return issue(
-        NcMatmul(dst, stationary, moving, bool(accumulate), bool(is_transpose), mode, *tile, bits)
-    )
+    return issue(NcMatmul(dst, stationary, moving, accumulate, is_transpose, mode, *tile, bits))
 
 
 def _is_exact() -> bool:
@@ -48,8 +46,8 @@ def _is_exact() -> bool:
     return active_recorder().chip.generation != "gen2"
 
 
-def _pair(given: Any) -> tuple[int, ...]:
-    return () if given is None else tuple(map(whole, given))
+def _pair(given: Any, what: str) -> tuple[int, ...]:
+    return () if given is None or given == () else wholes(given, what)
 
 
 def nc_matmul_mx(
@@ -68,8 +66,8 @@ def nc_matmul_mx(
         accumulate = active_recorder().continue_accumulation(dst)
     return issue(
         NcMatmulMx(
-            dst, stationary, moving, stationary_scale, moving_scale, bool(accumulate),
-            _pair(tile_position), _pair(tile_size),
+            dst, stationary, moving, stationary_scale, moving_scale, accumulate,
+            _pair(tile_position, "tile_position"), _pair(tile_size, "tile_size"),
         )
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from rainshadow.isa.instructions.tensor_reduce import TensorReduce
 from rainshadow.isa.instructions.tensor_scalar_cumulative import TensorScalarCumulative
 from rainshadow.isa.instructions.tensor_scalar_reduce import TensorScalarReduce
 from rainshadow.isa.instructions.tensor_tensor_scan import TensorTensorScan
+from rainshadow.isa.integers import wholes
 from rainshadow.isa.operators import alu_operator
 from rainshadow.nki.constants import (
     reduce_cmd,
@@ -32,7 +33,7 @@ def tensor_reduce(
     name: str | None = None,
 ) -> NkiInstruction:
     """dst = op over the last free axes of data."""
-    axes = tuple(map(int, (axis,) if isinstance(axis, int | np.integer) else axis))
+    axes = wholes((axis,) if isinstance(axis, int | np.integer) else axis, "tensor_reduce: axis")
     return issue(TensorReduce(dst, alu_operator(op), data, _positive(axes, data), negate))
 
 
@@ -83,7 +84,7 @@ def tensor_scalar_reduce(
     first = alu_operator(op0)
     return issue(
         TensorScalarReduce(
-            dst, data, first, other_operand(first, operand0), alu_operator(reduce_op),
+            dst, data, first, other_operand("operand0", first, operand0), alu_operator(reduce_op),
             active_recorder().vector_accumulator, reduce_res, reverse0, reduce_cmd.name,
             reduce_init, reduce_res_negate,
         )
@@ -104,7 +105,7 @@ def tensor_scalar_cumulative(
     first = alu_operator(op0)
     return issue(
         TensorScalarCumulative(
-            dst, src, first, alu_operator(op1), other_operand(first, imm0),
+            dst, src, first, alu_operator(op1), other_operand("imm0", first, imm0),
             active_recorder().vector_accumulator, imm1, reduce_cmd.name,
         )
     )  # fmt: skip
