@@ -49,7 +49,7 @@ def test_operators_on_bits_take_no_notice_of_signs(op, expected):
     ],
 )
 def test_unary_operators_of_tensor_scalar_need_no_operand(op, expected):
-    with core():
+    with core("trainium3"):
         data, result = tile(np.array([[-3, 1, 0, 2]], np.float32)), blank(1, 4)
         nisa.tensor_scalar(result, data, op, None)
         assert result.array == pytest.approx(np.array(expected, np.float32))

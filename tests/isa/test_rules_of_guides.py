@@ -71,7 +71,7 @@ REFUSED: list[tuple[str, str, Callable[[], object], str, str]] = [
      lambda: nisa.dma_transpose(sb(8, 32, dtype="bfloat16"), hbm(32, 8, dtype="bfloat16"),
                                 dge_mode=HW), r"\[32, 8\]", "16 rows"),
     ("trainium2", "skip of plain rows", lambda: nisa.dma_transpose(
-        sb(8, 16), hbm(16, 8), oob_mode=nisa.oob_mode.skip), "skip True", "index tile only"),
+        sb(8, 16), hbm(16, 8), oob_mode=nisa.oob_mode.skip), "skip True", "dynamic rows only"),
     ("trainium2", "scales too few",
      lambda: nisa.dma_compute(sb(4, 8), [sb(4, 8)] * 2, nl.add, scales=[1.0]), "1 scales", "one"),
     ("trainium2", "equal indices", lambda: nisa.dma_compute(
@@ -130,6 +130,23 @@ REFUSED: list[tuple[str, str, Callable[[], object], str, str]] = [
     ("trainium2", "integers to select from", lambda: nisa.range_select(
         sb(4, 8), sb(4, 8, dtype="int32"), nl.greater, nl.less, sb(4, 1), sb(4, 1)),
      "on_true_tile is int32", "floats"),
+    ("trainium2", "abs_max before v4", lambda: scale(nl.abs_max, 1.0), "abs_max", "gen4"),
+    ("trainium2", "square in VectorE before v4", lambda: scale(nl.square, None), "square", "gen4"),
+    ("trainium3", "a reduction by size", lambda: nisa.tensor_reduce(
+        sb(4, 1), nl.abs_max, sb(4, 8), 1), "abs_max", "maximum"),
+    ("trainium2", "a cosine by ScalarE", lambda: nisa.activation(sb(4, 8), nl.cos, sb(4, 8)),
+     "cos", "sin"),
+    ("trainium2", "a transpose into HBM", lambda: nisa.dma_transpose(hbm(8, 4), hbm(4, 8)),
+     "dst is in shared_hbm", "sbuf"),
+    ("trainium2", "a sum that skips plain rows", lambda: nisa.dma_compute(
+        sb(4, 8), [sb(4, 8)], nl.add, oob_mode=nisa.oob_mode.skip), "skip", "oob_mode error"),
+    ("trainium2", "a range that starts at 1.5", lambda: nisa.range_select(
+        sb(4, 8), sb(4, 8), nl.greater, nl.less, sb(4, 1), sb(4, 1), range_start=1.5),
+     "range_start 1.5", "an integer"),
+    ("trainium2", "a register from PSUM", lambda: nisa.register_load(
+        nisa.register_alloc(), ps(1, 1, dtype="int32")), "in psum", "sbuf or hbm"),
+    ("trainium2", "a register into PSUM", lambda: nisa.register_store(
+        ps(1, 1, dtype="int32"), nisa.register_alloc(1)), "in psum", "sbuf or hbm"),
 ]  # fmt: skip
 
 

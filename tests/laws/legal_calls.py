@@ -19,7 +19,7 @@ from rainshadow.isa import mx
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.engine import Engine
 from rainshadow.isa.memory import Space
-from rainshadow.isa.operators import ACTIVATION_FUNCTIONS, ALU_OPERATORS
+from rainshadow.isa.operators import ACTIVATION_FUNCTIONS, ALU_OPERATORS, SINCE_V4
 from rainshadow.nki import language as nl
 from rainshadow.nki.constants import matmul_perf_mode, reduce_cmd
 
@@ -27,7 +27,9 @@ FLOATS = ("float32", "bfloat16", "float16")
 FP8 = ("float8_e4m3", "float8_e5m2")
 INTEGERS = ("int32", "uint32", "int16", "uint16", "int8", "uint8")
 ARITHMETIC = tuple(
-    name for name, op in ALU_OPERATORS.items() if op.kind != "bitvec" and name != "average"
+    name
+    for name, op in ALU_OPERATORS.items()
+    if op.kind != "bitvec" and name not in {"average", *SINCE_V4}
 )
 BINARY = tuple(name for name in ARITHMETIC if not ALU_OPERATORS[name].unary)
 BITVEC = tuple(name for name, op in ALU_OPERATORS.items() if op.kind == "bitvec")
@@ -667,9 +669,8 @@ def dma_copy(o: Operands) -> Call:
 @recipe
 def dma_transpose(o: Operands) -> Call:
     rows, columns, kind = o.upto(128), o.upto(128), o.pick(FLOATS)
-    inside = o.chance()
-    dst = o.out(columns, rows, dtype=kind, on_chip=inside)
-    return {"dst": dst, "src": o.tile(rows, columns, dtype=kind, on_chip=not inside)}
+    src = o.tile(rows, columns, dtype=kind, on_chip=o.chance())
+    return {"dst": o.out(columns, rows, dtype=kind), "src": src}
 
 
 @recipe

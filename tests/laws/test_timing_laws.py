@@ -75,8 +75,7 @@ def random_kernel(a: AccessPattern, b: AccessPattern, steps: Any, dtype: str) ->
                 half = tiles[which][:, 0:512:2]
                 nisa.tensor_scalar(dst=half, data=half, op0=nl.multiply, operand0=column)
             case "transpose":
-                target = b if which == 3 else tiles[which]
-                nisa.dma_transpose(dst=target[:, 0:128], src=a[:, 0:128])
+                nisa.dma_transpose(dst=tiles[which][:, 0:128], src=a[:, 0:128])
             case "accumulate":
                 nisa.dma_compute(dst=tile, srcs=[other, a[:, 0:width]], reduce_op=nl.add)
     return b

@@ -26,8 +26,15 @@ class Config(nl.NKIObject):
 
 def test_annotations_are_the_constructor():
     assert (Sizes(rows=2).size, Sizes(3, 5).size) == (8, 15)
-    with pytest.raises(AttributeError):
-        _ = Sizes(rows=2).later
+    assert Sizes(rows=2).later is None
+
+
+def test_a_field_that_nobody_gives_is_none():
+    class Plain(nl.NKIObject):
+        rows: int
+        square: bool = False
+
+    assert (Plain().rows, Plain().square) == (None, False)
 
 
 def test_unknown_names_and_too_many_values_are_refused():

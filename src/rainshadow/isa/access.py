@@ -347,14 +347,14 @@ class AccessPattern(NoOperators):
         if isinstance(index, AccessPattern):
             self._guard_partition(dim, "dynamic select")
             if self.is_indirect():
-                raise NkiValidationError("dynamic select on a view that is already indirect")
+                raise NkiValidationError("dynamic select of a dynamic view", allowed="one")
             view.offset_from = index
         return view
 
     def vector_select(self, dim: int, vector_offset: AccessPattern) -> AccessPattern:
         """Rows `vector_offset[i, 0]` (int32, [P, 1] in SBUF) of axis `dim` of an HBM tensor."""
         if self.is_indirect():
-            raise NkiValidationError("vector_select on a view that is already indirect")
+            raise NkiValidationError("vector_select of a dynamic view", allowed="one")
         if self.buffer_.on_chip or dim != 0:
             raise NkiValidationError(
                 f"vector_select on axis {dim} of a tensor in {self.buffer_.space.value}",

@@ -27,9 +27,10 @@ _REDUCE: dict[str, Any] = {
     "multiply": np.multiply,
     "maximum": np.maximum,
     "minimum": np.minimum,
-    "abs_max": np.maximum,
-    "abs_min": np.minimum,
 }
+
+#: Reductions that compare sizes, and keep the sign (nki.language.abs_max): how to find the element.
+_BY_SIZE: dict[str, Any] = {"abs_max": np.argmax, "abs_min": np.argmin}
 
 
 class Accumulator:
@@ -50,10 +51,17 @@ class Accumulator:
 
     def accumulate(self, operator: str, data: Array) -> Array:
         """Reduce [P, free...] into the registers; returns them."""
-        ufunc = _REDUCE[operator]
         flat = data.reshape(data.shape[0], -1)
-        if operator in ("abs_max", "abs_min"):
-            flat = np.abs(flat)
         values = self.values[: data.shape[0]]
-        values[...] = ufunc(values, ufunc.reduce(flat, axis=1))
+        if operator in _BY_SIZE:
+            values[...] = _last_of_size(np.column_stack([values, flat]), _BY_SIZE[operator])
+        else:
+            ufunc = _REDUCE[operator]
+            values[...] = ufunc(values, ufunc.reduce(flat, axis=1))
         return values
+
+
+def _last_of_size(rows: Array, pick: Any) -> Array:
+    """Of each row the element whose size `pick` finds, the last of several, with its sign."""
+    turned = rows[:, ::-1]
+    return turned[np.arange(len(rows)), pick(np.abs(turned), axis=1)]  # type: ignore[no-any-return]

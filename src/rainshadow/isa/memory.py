@@ -42,13 +42,12 @@ class Buffer:
     apart, as they are unless tiles share the storage.
     wide: `storage` holds the elements as float32, whatever their dtype.
     ordinal: number of an on-chip tensor among its core's, or below -1 of one in HBM; else -1.
-    accumulated: on chip, what matmuls have written first and add to from then on.
+    started: in PSUM, what matmuls have written (`isa.started`); None before the first.
     release: called with the buffer when nothing refers to it any more.
     """
 
     __slots__ = (
         "__weakref__",
-        "accumulated",
         "address",
         "dtype",
         "name",
@@ -61,6 +60,7 @@ class Buffer:
         "size_bytes",
         "space",
         "start_partition",
+        "started",
         "storage",
         "wide",
     )
@@ -87,7 +87,7 @@ class Buffer:
         self.partition_bytes = 0
         self.wide = False
         self.release: Callable[[Buffer], None] | None = None
-        self.accumulated: set[Any] | None = None
+        self.started: Any = None
         self.on_chip = space.on_chip
         self.partitions = shape[0] if self.on_chip else 1
         per_partition = shape[1:] if self.on_chip else shape
@@ -103,7 +103,7 @@ class Buffer:
         twin.shape = self.shape
         twin.dtype = self.dtype
         twin.address = twin.start_partition = twin.partition_bytes = 0
-        twin.storage = twin.release = twin.accumulated = None
+        twin.storage = twin.release = twin.started = None
         twin.wide = False
         twin.name = name
         twin.ordinal = -1

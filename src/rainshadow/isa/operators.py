@@ -51,12 +51,17 @@ class ActivationFunction:
     valid: tuple[float, float] | None = None
 
 
-def _abs_max(a: Any, b: Any, out: Array | None = None) -> Array:
-    return np.maximum(np.abs(a), np.abs(b), out=out)
+def _by_size(compare: Callable[..., Any]) -> Callable[..., Array]:
+    """The operand whose size `compare` prefers, with its sign; b where both have one size."""
 
+    def apply(a: Any, b: Any, out: Array | None = None) -> Array:
+        result = np.where(compare(np.abs(a), np.abs(b)), a, b)
+        if out is None:
+            return result
+        out[...] = result
+        return out
 
-def _abs_min(a: Any, b: Any, out: Array | None = None) -> Array:
-    return np.minimum(np.abs(a), np.abs(b), out=out)
+    return apply
 
 
 def _logical(function: Callable[..., Any]) -> Callable[..., Array]:
@@ -139,8 +144,8 @@ ALU_OPERATORS: dict[str, AluOperator] = {
         _alu("divide", "arithmetic", np.divide),
         _alu("maximum", "arithmetic", np.maximum),
         _alu("minimum", "arithmetic", np.minimum),
-        _alu("abs_max", "arithmetic", _abs_max),
-        _alu("abs_min", "arithmetic", _abs_min),
+        _alu("abs_max", "arithmetic", _by_size(np.greater)),
+        _alu("abs_min", "arithmetic", _by_size(np.less)),
         _alu("power", "arithmetic", _power),
         _unary("abs", "arithmetic", np.abs),
         _unary("square", "arithmetic", np.square),
@@ -170,6 +175,9 @@ ALU_OPERATORS: dict[str, AluOperator] = {
         _alu("logical_shift_right", "bitvec", _shift_right),
     )
 }
+
+#: Operators of NeuronCore-v4 only (release notes of NKI 0.4.0).
+SINCE_V4 = frozenset({"abs_max", "abs_min", "square", "relu"})
 
 #: Same operator, NumPy's or the older NKI's spelling.
 ALIASES = {
@@ -289,8 +297,6 @@ ACTIVATION_FUNCTIONS: dict[str, ActivationFunction] = {
         _function("erf", erf),
         _function("erf_dx", _erf_dx),
         _function("sin", _sin),
-        _function("cos", np.cos),
-        _function("tan", np.tan),
         _function("arctan", np.arctan),
         ActivationFunction("prelu", _prelu, "", takes_slope=True),
     )

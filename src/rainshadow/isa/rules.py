@@ -18,7 +18,7 @@ from rainshadow.isa.engine import Engine
 from rainshadow.isa.instruction import ACCESSORS, Instruction
 from rainshadow.isa.integers import shown
 from rainshadow.isa.memory import Space
-from rainshadow.isa.operators import AluOperator
+from rainshadow.isa.operators import SINCE_V4, AluOperator
 from rainshadow.machine import Chip
 
 #: What TensorE multiplies.
@@ -71,11 +71,13 @@ def require_real(instr: Instruction) -> None:
 def require_flags(instr: Instruction) -> None:
     """What says yes or no is True or False, or 1 or 0."""
     for name in ACCESSORS[type(instr)].flags:
-        value = getattr(instr, name)
-        if not isinstance(value, int | np.bool_ | np.integer) or value not in (0, 1):
-            raise NkiValidationError(
-                f"{instr.opcode}: {name} is {shown(value)}", allowed="True or False"
-            )
+        require_flag(instr.opcode, name, getattr(instr, name))
+
+
+def require_flag(opcode: str, name: str, value: Any) -> None:
+    """True or False, or 1 or 0."""
+    if not isinstance(value, int | np.bool_ | np.integer) or value not in (0, 1):
+        raise NkiValidationError(f"{opcode}: {name} is {shown(value)}", allowed="True or False")
 
 
 def require_space(opcode: str, name: str, view: AccessPattern, *spaces: Space) -> None:
@@ -205,6 +207,17 @@ def require_arithmetic(opcode: str, *operators: AluOperator) -> None:
         if op.kind == "bitvec":
             raise NkiValidationError(
                 f"{opcode}: operator {op.name} works on bits", allowed="arithmetic operators"
+            )
+
+
+def require_operator_of_chip(opcode: str, chip: Chip, *operators: AluOperator | None) -> None:
+    """abs_max, abs_min, and square and relu of the ALU, are NeuronCore-v4's."""
+    for op in operators:
+        if op is not None and op.name in SINCE_V4 and chip.generation != "gen4":
+            raise NkiValidationError(
+                f"{opcode}: operator {op.name} on {chip.title} ({chip.generation})",
+                allowed="gen4",
+                fix="use nisa.activation for square and relu, or nl.maximum of x and -x",
             )
 
 

@@ -18,6 +18,11 @@ from rainshadow.isa.numerics import narrowed
 Array = np.ndarray[Any, Any]
 
 
+def is_dynamic(view: AccessPattern) -> bool:
+    """Whether a tensor or, as far as can be seen, a register says where a view lies."""
+    return view.is_indirect() or view.is_explicit
+
+
 def read_f32(operand: Any) -> Any:
     """A tensor's elements as float32 (the array itself if it is float32); numbers pass."""
     if not isinstance(operand, AccessPattern):
@@ -32,6 +37,14 @@ def column_f32(operand: Any, ndim: int) -> Any:
     if isinstance(operand, AccessPattern):
         return values.reshape((values.shape[0],) + (1,) * (ndim - 1))
     return values
+
+
+def added(matmul: Any, product: Array) -> Array:
+    """A matmul's product plus what dst holds, of elements that have been `started`."""
+    held = matmul.dst.array.astype(np.float32)
+    if matmul.started is not None:
+        held = np.where(matmul.started, held, np.float32(0))
+    return held.reshape(product.shape) + product  # type: ignore[no-any-return]
 
 
 def write(dst: AccessPattern, values: Array) -> None:

@@ -1,8 +1,8 @@
 """Makes the objects of kernels as AWS's compiler does, which is less strict than Python.
 
 A class with annotations has a constructor that takes them, decorated as a dataclass or not; a field
-without a value is only missed when it is read; any class attribute can be given. Seen in AWS's
-kernel library (aws-neuron/nki-library), whose kernels rely on it.
+without a value is None (NKI language guide, "Class Support"); any class attribute can be given, as
+in AWS's kernel library (aws-neuron/nki-library).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class _Lenient(type):
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         if is_dataclass(cls):
             return cls._dataclass(*args, **kwargs)
-        if cls.__init__ is object.__init__ and (args or kwargs):
+        if cls.__init__ is object.__init__:
             return cls._annotated(*args, **kwargs)
         return super().__call__(*args, **kwargs)
 
@@ -41,7 +41,8 @@ class _Lenient(type):
             what = f"{len(args)} values" if len(args) > len(names) else ", ".join(unknown)
             raise TypeError(f"{cls.__name__}({', '.join(names)}) does not take {what}")
         made = super().__call__()
-        for key, value in {**dict(zip(names, args, strict=False)), **kwargs}.items():
+        missing = {name: None for name in names if not hasattr(cls, name)}
+        for key, value in {**missing, **dict(zip(names, args, strict=False)), **kwargs}.items():
             setattr(made, key, value)
         if hasattr(made, "__post_init__"):
             made.__post_init__()

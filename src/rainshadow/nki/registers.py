@@ -12,6 +12,7 @@ from typing import Any
 from rainshadow.errors import NkiValidationError
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.integers import shown, whole
+from rainshadow.isa.memory import Space
 from rainshadow.sim.recorder import active_recorder, inside_kernel
 
 #: What 32 bits hold, signed or not.
@@ -116,8 +117,17 @@ def register_move(dst: VirtualRegister, src: Any) -> None:
 
 
 def register_load(dst: VirtualRegister, src: Any) -> None:
-    """dst = the value of a tensor of one element."""
+    """dst = the value of a tensor of one element, in SBUF or HBM."""
+    _outside_psum("register_load: src", src)
     _register(dst, "register_load").set(whole(src, "register_load: src"))
+
+
+def _outside_psum(what: str, tensor: Any) -> None:
+    """Registers reach SBUF and HBM (AWS Neuron docs 2.32, nki.isa.register_load)."""
+    if isinstance(tensor, AccessPattern) and tensor.space is Space.psum:
+        raise NkiValidationError(
+            f"{what} is in psum", allowed="sbuf or hbm", fix="copy it with nisa.tensor_copy first"
+        )
 
 
 def _register(value: Any, function: str) -> VirtualRegister:
@@ -133,6 +143,7 @@ def register_store(dst: Any, src: VirtualRegister) -> None:
     _register(src, "register_store")
     if not isinstance(dst, AccessPattern):
         raise NkiValidationError(f"register_store: dst is {shown(dst)}", allowed="an NKI tensor")
+    _outside_psum("register_store: dst", dst)
     if dst.size != 1:
         raise NkiValidationError(
             f"register_store into a tensor of shape {dst.shape}", allowed="a tensor of one element"

@@ -51,6 +51,8 @@ def store(dst: AccessPattern, value: AccessPattern) -> None:
 def broadcast_to(x: AccessPattern, shape: Any, dtype: Any = None) -> AccessPattern:
     """Free axes of size 1 repeated to `shape`, as a view; a [1, ...] tile is copied to P rows."""
     target = tuple(shape)
+    if dtype is not None and dtypes.canonical(dtype) != x.dtype:
+        x = copy(x, dtype)
     if x.shape[0] == target[0]:
         return x.broadcast_to(target)
     if x.shape[0] != 1:
@@ -178,8 +180,8 @@ multiply = _binary("multiply", "x * y.")
 divide = _binary("divide", "x / y.")
 maximum = _binary("maximum", "The larger of x and y.")
 minimum = _binary("minimum", "The smaller of x and y.")
-abs_max = _binary("abs_max", "The larger of |x| and |y|.")
-abs_min = _binary("abs_min", "The smaller of |x| and |y|.")
+abs_max = _binary("abs_max", "x where |x| > |y|, else y.")
+abs_min = _binary("abs_min", "x where |x| < |y|, else y.")
 power = _binary("power", "x to the power y.")
 mod = _binary("mod", "x modulo y, with the sign of y.")
 fmod = _binary("fmod", "x modulo y, with the sign of x.")
@@ -201,7 +203,6 @@ right_shift = _binary("right_shift", "x shifted right by y bits.")
 exp = _unary("exp", "e to the power x.")
 log = _unary("log", "Natural logarithm.")
 sqrt = _unary("sqrt", "Square root.")
-rsqrt = _unary("rsqrt", "1 / square root.")
 reciprocal = _unary("reciprocal", "1 / x.")
 square = _unary("square", "x * x.")
 tanh = _unary("tanh", "Hyperbolic tangent.")
@@ -219,6 +220,17 @@ mish = _unary("mish", "x tanh(softplus(x)).")
 erf = _unary("erf", "Error function.")
 erf_dx = _unary("erf_dx", "Derivative of erf.")
 prelu = _unary("prelu", "x, times a slope where x < 0.")
+
+
+def rsqrt(x: AccessPattern, dtype: Any = None) -> AccessPattern:
+    """1 / square root, by GpSimdE since NKI 0.5 (in PSUM by ScalarE, as before)."""
+    x = on_chip(x)
+    result = tile(x.shape, dtype or x.dtype)
+    if x.space is Space.psum:
+        isa.activation(result, "rsqrt", x)
+    else:
+        isa.tensor_scalar(result, x, "rsqrt", 0.0, engine=isa.engine.gpsimd)
+    return result
 
 
 def tan(x: AccessPattern, dtype: Any = None) -> AccessPattern:

@@ -25,6 +25,7 @@ from rainshadow.isa.instruction import ACCESSORS, Instruction, Signature, make_s
 from rainshadow.isa.integers import wholes
 from rainshadow.isa.memory import Buffer, Space
 from rainshadow.isa.random import Generators
+from rainshadow.isa.started import Started
 from rainshadow.isa.strides import contiguous_strides
 from rainshadow.machine import Chip, NeuronCore
 from rainshadow.sim.cores import Cores
@@ -445,16 +446,12 @@ class Recorder:
         if self.options.record and producer >= 0:
             self._dependencies.append((row, producer))
 
-    def continue_accumulation(self, dst: AccessPattern) -> bool:
-        """Whether a matmul into `dst` adds: true unless it is the first since allocation."""
-        written = dst.buffer_.accumulated
-        if written is None:
-            written = dst.buffer_.accumulated = set()
-        box = dst.box()
-        if box in written:
-            return True
-        written.add(box)
-        return False
+    def start_sum(self, dst: AccessPattern) -> Any:
+        """Count `dst` as written by a matmul; what of it was before (`isa.started`)."""
+        started = dst.buffer_.started
+        if started is None:
+            started = dst.buffer_.started = Started()
+        return started.add(dst)
 
     @property
     def lines(self) -> list[TraceLine]:

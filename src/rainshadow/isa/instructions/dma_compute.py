@@ -68,6 +68,12 @@ class DmaCompute(Instruction):
                 allowed="with an index tile exactly 2 sources, and on one of them",
             )
 
+        dynamic = any(values.is_dynamic(view) for view in (self.dst, *self.srcs))
+        if self.skip_out_of_bounds and not dynamic:
+            raise NkiValidationError(
+                f"{self.opcode} of plain rows: oob_mode skip", allowed="oob_mode error"
+            )
+
     def meaning(self) -> None:
         indirect = [view for view in self.srcs if view.indirection is not None]
         if not indirect:

@@ -52,10 +52,10 @@ class DmaTranspose(Instruction):
 
     def check(self, chip: Chip) -> None:
         rules.require_tensor(self.opcode, dst=self.dst, src=self.src)
-        for name, view in (("dst", self.dst), ("src", self.src)):
-            rules.require_space(
-                self.opcode, name, view, Space.sbuf, Space.private_hbm, Space.shared_hbm
-            )
+        rules.require_space(self.opcode, "dst", self.dst, Space.sbuf)
+        rules.require_space(
+            self.opcode, "src", self.src, Space.sbuf, Space.private_hbm, Space.shared_hbm
+        )
         permutation = PERMUTATIONS.get(self.src.ndim)
         if permutation is None:
             raise NkiValidationError(
@@ -79,10 +79,10 @@ class DmaTranspose(Instruction):
         elif self.dge == "hwdge":
             rules.require_descriptors(self.opcode, chip, self.dge, self.trigger)
             self._check_hardware()
-        elif self.dge == "swdge" or self.skip_out_of_bounds:
+        elif self.dge == "swdge" or (self.skip_out_of_bounds and not values.is_dynamic(self.src)):
             raise NkiValidationError(
                 f"{self.opcode} of plain rows: dge_mode {self.dge}, skip {self.skip_out_of_bounds}",
-                allowed="any other dge_mode; oob_mode skip with an index tile only",
+                allowed="any other dge_mode; oob_mode skip of dynamic rows only",
             )
 
     def _check_hardware(self) -> None:

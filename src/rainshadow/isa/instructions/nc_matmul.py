@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from rainshadow.errors import NkiValidationError
 from rainshadow.isa import columns, rules, values
 from rainshadow.isa.access import AccessPattern
@@ -31,8 +29,8 @@ _FP8 = ("float8_e4m3", "float8_e4m3fn", "float8_e5m2")
 class NcMatmul(Instruction):
     """dst: [M, N] float32 in PSUM; stationary: [K, M]; moving: [K, N], both in SBUF.
 
-    accumulate: add to dst instead of overwriting it.  keeps_bits: NaN and infinities stay where a
-    transpose puts them, as from NeuronCore-v3 on.
+    accumulate: add to dst instead of overwriting it, or PARTLY: where `started`, of dst's shape, is
+    true.  keeps_bits: NaN and infinities stay where a transpose puts them, as from v3 on.
     """
 
     opcode = "nc_matmul"
@@ -44,12 +42,13 @@ class NcMatmul(Instruction):
     dst: AccessPattern
     stationary: AccessPattern
     moving: AccessPattern
-    accumulate: bool = False
+    accumulate: bool | str = False
     is_transpose: bool = False
     perf_mode: str = "none"
     tile_position: tuple[int, ...] = ()
     tile_size: tuple[int, ...] = ()
     keeps_bits: bool = False
+    started: Any = None
     engine: Engine = Engine.tensor
 
     def check(self, chip: Chip) -> None:
@@ -114,10 +113,7 @@ class NcMatmul(Instruction):
         left = values.read_f32(self.stationary).reshape(contracted, -1)
         right = values.read_f32(self.moving).reshape(contracted, -1)
         result = values.permuted(left, right) if self.keeps_bits else left.T @ right
-        if self.accumulate:
-            target = self.dst.array
-            result = target.reshape(result.shape).astype(np.float32) + result
-        values.write(self.dst, result)
+        values.write(self.dst, values.added(self, result) if self.accumulate else result)
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:

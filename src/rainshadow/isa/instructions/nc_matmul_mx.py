@@ -26,7 +26,8 @@ from rainshadow.machine import Chip
 class NcMatmulMx(Instruction):
     """dst: [M, N] in PSUM; stationary: [K, M], moving: [K, N] of packed dtypes, in SBUF.
 
-    stationary_scale, moving_scale: as nki.isa.quantize_mx writes them.  accumulate: add to dst.
+    stationary_scale, moving_scale: as nki.isa.quantize_mx writes them.  accumulate, started: as of
+    `NcMatmul`.
     """
 
     opcode = "nc_matmul_mx"
@@ -42,9 +43,10 @@ class NcMatmulMx(Instruction):
     moving: AccessPattern
     stationary_scale: AccessPattern
     moving_scale: AccessPattern
-    accumulate: bool = False
+    accumulate: bool | str = False
     tile_position: tuple[int, ...] = ()
     tile_size: tuple[int, ...] = ()
+    started: Any = None
     engine: Engine = Engine.tensor
 
     def check(self, chip: Chip) -> None:
@@ -89,9 +91,7 @@ class NcMatmulMx(Instruction):
     def meaning(self) -> None:
         left = _dequantized(self.stationary, self.stationary_scale)
         result = left.T @ _dequantized(self.moving, self.moving_scale)
-        if self.accumulate:
-            result = self.dst.array.reshape(result.shape).astype(np.float32) + result
-        values.write(self.dst, result)
+        values.write(self.dst, values.added(self, result) if self.accumulate else result)
 
     @staticmethod
     def work(signature: Signature, chip: Chip) -> Work:

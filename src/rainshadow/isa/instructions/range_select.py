@@ -87,6 +87,10 @@ class RangeSelect(Instruction):
             raise NkiValidationError(
                 f"{self.opcode}: on_false_value {self.on_false_value}", allowed=f"{FP32_MIN}"
             )
+        if not isinstance(self.range_start, int | np.integer):
+            raise NkiValidationError(
+                f"{self.opcode}: range_start {self.range_start}", allowed="an integer"
+            )
         if self.range_start + self.dst.elements > _LARGEST_INDEX:
             raise NkiValidationError(
                 f"{self.opcode}: indices up to {self.range_start + self.dst.elements}",

@@ -26,8 +26,6 @@ REDUCTIONS: dict[str, Any] = {
     "multiply": np.multiply.reduce,
     "maximum": np.maximum.reduce,
     "minimum": np.minimum.reduce,
-    "abs_max": lambda a, axis: np.maximum.reduce(np.abs(a), axis=axis),
-    "abs_min": lambda a, axis: np.minimum.reduce(np.abs(a), axis=axis),
     "subtract": np.subtract.reduce,
     "bitwise_and": np.bitwise_and.reduce,
     "bitwise_or": np.bitwise_or.reduce,

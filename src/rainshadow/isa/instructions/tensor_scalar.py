@@ -53,6 +53,7 @@ class TensorScalar(Instruction):
         rules.require_same_elements(self.opcode, dst=self.dst, data=self.data)
         rules.require_no_gpsimd_psum(self.opcode, self.engine, dst=self.dst, data=self.data)
         rules.require_integers_for_bits(self.opcode, self.op0, dst=self.dst, data=self.data)
+        rules.require_operator_of_chip(self.opcode, chip, self.op0, self.op1)
         self._check_step("operand0", self.op0, self.operand0)
         if self.op1 is None and self.operand1 is not None:
             raise NkiValidationError(

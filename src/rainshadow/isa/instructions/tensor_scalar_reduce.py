@@ -61,6 +61,7 @@ class TensorScalarReduce(Instruction):
             rules.require_scalar_or_column(self.opcode, "reduce_res", self.reduce_res, partitions)
         rules.require_no_operand_of_unary(self.opcode, "operand0", self.op0, self.operand0)
         rules.require_dtype(self.opcode, "operand0", self.operand0, "float32")
+        rules.require_operator_of_chip(self.opcode, chip, self.op0)
         rules.require_dtype(self.opcode, "reduce_init", self.reduce_init, "float32")
         rules.require_reduce_cmd(
             self.opcode, self.reduce_cmd, "reset_reduce", "reduce", "load_reduce"

@@ -49,6 +49,7 @@ class TensorTensor(Instruction):
         rules.require_no_gpsimd_psum(self.opcode, self.engine, **operands)
         rules.require_integers_for_bits(self.opcode, self.op, **operands)
         rules.require_binary(self.opcode, self.op)
+        rules.require_operator_of_chip(self.opcode, chip, self.op)
         if self.op.name == "power":
             rules.require_engine(f"{self.opcode} by power", self.engine, Engine.gpsimd)
 

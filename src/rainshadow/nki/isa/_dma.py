@@ -12,6 +12,7 @@ from rainshadow.isa.instructions.dma_compute import DmaCompute
 from rainshadow.isa.instructions.dma_copy import DmaCopy
 from rainshadow.isa.instructions.dma_transpose import PERMUTATIONS, DmaTranspose
 from rainshadow.isa.operators import alu_operator
+from rainshadow.isa.values import is_dynamic
 from rainshadow.nki.constants import (
     dge_mode,
     oob_mode,
@@ -46,11 +47,18 @@ def dma_copy(
     if dst_rmw_op is not None:
         return dma_compute(dst, [dst, src], dst_rmw_op, None, unique_indices, oob_mode, name)
     skip = oob_mode in (_SKIP, _SKIP.value)
-    if skip and any(view.offset_from is not None and not view.is_inside() for view in (dst, src)):
+    if skip and _is_outside(dst, src):
         return nothing_issued()
     mode = descriptors_of(dge_mode)
     trigger = trigger_of(engine, mode)
     return issue(DmaCopy(dst, src, trigger, skip, mode.name, _whole(priority)))
+
+
+def _is_outside(*views: Any) -> bool:
+    """Whether a tensor or a register has put one of the views outside its buffer."""
+    return any(
+        isinstance(view, NkiTensor) and is_dynamic(view) and not view.is_inside() for view in views
+    )
 
 
 def _whole(priority: Any) -> int | None:
@@ -71,6 +79,8 @@ def dma_transpose(
     if axes is not None and order is not None and tuple(axes) != order:
         raise NkiValidationError(f"dma_transpose: axes {tuple(axes)}", allowed=f"{order}")
     skip = oob_mode in (_SKIP, _SKIP.value)
+    if skip and _is_outside(src):
+        return nothing_issued()
     mode = descriptors_of(dge_mode)
     trigger = trigger_of(Engine.unknown, mode)
     return issue(DmaTranspose(dst, src, trigger, skip, mode.name, _whole(priority)))

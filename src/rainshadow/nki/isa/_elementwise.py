@@ -293,7 +293,7 @@ def range_select(
     return issue(
         RangeSelect(
             dst, on_true_tile, alu_operator(comp_op0), alu_operator(comp_op1), bound0, bound1,
-            active_recorder().vector_accumulator, reduce_res, reduce_cmd.name, whole(range_start),
+            active_recorder().vector_accumulator, reduce_res, reduce_cmd.name, range_start,
             on_false_value,
         )
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rainshadow.isa import rules
 from rainshadow.isa.access import AccessPattern as NkiTensor
 from rainshadow.isa.engine import Engine
 from rainshadow.isa.instructions.nc_matmul import NcMatmul
@@ -12,6 +13,7 @@ from rainshadow.isa.instructions.nc_transpose import NcTranspose
 from rainshadow.isa.instructions.quantize_mx import QuantizeMx
 from rainshadow.isa.integers import wholes
 from rainshadow.isa.memory import Space as MemoryRegion
+from rainshadow.isa.started import PARTLY
 from rainshadow.nki.constants import (
     matmul_perf_mode,
 )
@@ -32,13 +34,25 @@ def nc_matmul(
     perf_mode: matmul_perf_mode = matmul_perf_mode.none,
     name: str | None = None,
 ) -> NkiInstruction:
-    """dst (+)= stationary.T @ moving. accumulate=None: add, except at a first write to dst."""
-    if accumulate is None:
-        accumulate = active_recorder().continue_accumulation(dst)
+    """dst (+)= stationary.T @ moving. accumulate=None: add where a matmul has written dst."""
+    adds, started = _sum_of(dst, accumulate)
     mode = matmul_perf_mode(perf_mode).value
     tile = _pair(tile_position, "tile_position"), _pair(tile_size, "tile_size")
     bits = bool(is_transpose) and _is_exact()
-    return issue(NcMatmul(dst, stationary, moving, accumulate, is_transpose, mode, *tile, bits))
+    return issue(NcMatmul(dst, stationary, moving, adds, is_transpose, mode, *tile, bits, started))
+
+
+def _sum_of(dst: Any, accumulate: Any) -> tuple[bool | str, Any]:
+    """How a matmul adds to dst, and to which elements if to some."""
+    if accumulate is not None:
+        rules.require_flag("nc_matmul", "accumulate", accumulate)
+        accumulate = bool(accumulate)
+    if not isinstance(dst, NkiTensor) or dst.space is not MemoryRegion.psum:
+        return bool(accumulate), None
+    started = active_recorder().start_sum(dst)
+    if accumulate is not None or isinstance(started, bool):
+        return started if accumulate is None else accumulate, None
+    return PARTLY, started
 
 
 def _is_exact() -> bool:
@@ -62,12 +76,11 @@ def nc_matmul_mx(
     name: str | None = None,
 ) -> NkiInstruction:
     """dst (+)= stationary.T @ moving of packed MX operands and their scales."""
-    if accumulate is None:
-        accumulate = active_recorder().continue_accumulation(dst)
+    adds, started = _sum_of(dst, accumulate)
     return issue(
         NcMatmulMx(
-            dst, stationary, moving, stationary_scale, moving_scale, accumulate,
-            _pair(tile_position, "tile_position"), _pair(tile_size, "tile_size"),
+            dst, stationary, moving, stationary_scale, moving_scale, adds,
+            _pair(tile_position, "tile_position"), _pair(tile_size, "tile_size"), started,
         )
     )  # fmt: skip
 

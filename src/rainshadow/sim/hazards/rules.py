@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 
 from rainshadow.sim.hazards.history import History
-from rainshadow.sim.hazards.touches import Touches, accumulates, runs_on_tensor_engine
+from rainshadow.sim.hazards.touches import (
+    Touches,
+    accumulates,
+    accumulates_partly,
+    runs_on_tensor_engine,
+)
 from rainshadow.sim.trace import SPACES
 
 Column = np.ndarray[Any, np.dtype[Any]]
@@ -100,13 +105,14 @@ def find_in_core(touches: Touches, history: History, generation: str) -> list[Co
         & (launch.tensors[touches.tensor, 0] == _PSUM)
         & launch.by_row(accumulates)[touches.row]
     )
+    partly = launch.by_row(accumulates_partly)[touches.row]
     blank = read & unwritten & own
     unsure = read & own & ~unwritten & (history.last_exact < 0) & ~adding
     result = [
         conflicts_of(UNINITIALIZED_READ, touches, blank & ~adding & ~at_end),
         conflicts_of("uninitialized-result", touches, blank & at_end),
         conflicts_of(LEFTOVER_READ, touches, never_own & ~unwritten & ~adding, history.last_write),
-        conflicts_of("accumulate-uninitialized", touches, never_own & own & adding),
+        conflicts_of("accumulate-uninitialized", touches, never_own & own & adding & ~partly),
         conflicts_of(PARTLY_UNINITIALIZED, touches, unsure, history.last_write),
         _overwritten(touches, history, read),
     ]

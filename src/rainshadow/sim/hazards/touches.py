@@ -14,6 +14,7 @@ import numpy as np
 from rainshadow.isa.engine import Engine
 from rainshadow.isa.footprint import BOUNDS, REACH
 from rainshadow.isa.instruction import load_instructions
+from rainshadow.isa.started import PARTLY
 from rainshadow.sim.hazards.atoms import (
     FIRST,
     FLAGS,
@@ -139,6 +140,11 @@ def is_matmul(signature: Any) -> bool:
 def accumulates(signature: Any) -> bool:
     """Whether the instruction adds to what its target holds."""
     return is_matmul(signature) and bool(signature.params["accumulate"])
+
+
+def accumulates_partly(signature: Any) -> bool:
+    """Whether it adds where matmuls have written, and overwrites elsewhere."""
+    return is_matmul(signature) and signature.params["accumulate"] == PARTLY
 
 
 def keeps_target(signature: Any) -> bool:
