@@ -32,7 +32,7 @@ _Tokens = Annotated[str, typer.Option(help="To train on: 15T.")]
 _Objective = Annotated[str, typer.Option(help="time, cost or energy.")]
 _Sequence = Annotated[int, typer.Option(help="Tokens of a sequence.")]
 _Batch = Annotated[int, typer.Option(help="Sequences of a step, all chips.")]
-_Precision = Annotated[str, typer.Option(help="float32, bfloat16, float8, mxfp8 or nvfp4.")]
+_Precision = Annotated[str, typer.Option(help="fp32, bf16, fp8, mxfp8 or nvfp4 (fp4).")]
 _Space = Annotated[str, typer.Option(help="mainstream (what frameworks can be told) or complete.")]
 _Software = Annotated[str | None, typer.Option(help="A training stack [the newest].")]
 _MaxChips = Annotated[int | None, typer.Option(help="No plan with more chips.")]
@@ -138,7 +138,7 @@ def _tasks(
     """
     import dataclasses
 
-    from rainshadow.cluster.layout import PRECISIONS, Workload
+    from rainshadow.cluster.layout import Workload, precision_code
     from rainshadow.cluster.model_files import load_model
     from rainshadow.cluster.planner.space import MAINSTREAM, Choices
     from rainshadow.cluster.planner.sweep import Task
@@ -158,7 +158,7 @@ def _tasks(
     spaces = {"mainstream": MAINSTREAM, "complete": Choices()}
     choices = dataclasses.replace(
         spaces[chosen("space", space, spaces)],
-        precision=PRECISIONS.index(chosen("precision", precision, PRECISIONS)),
+        precision=precision_code(precision),
     )
     within = [count for count in counts if limits.max_chips is None or count <= limits.max_chips]
     return [

@@ -12,6 +12,10 @@ from rainshadow.cluster.memory import MemoryUse, micro_batches
 from rainshadow.cluster.model import TransformerModel
 from rainshadow.machine import System
 
+#: Left free by every plan: allocators fragment, and a run that starts at 99 % fails later. An
+#: assumption, beside the reserve that `memory` counts.
+FREE_FRACTION = 0.05
+
 
 def rules(
     model: TransformerModel, system: System, layout: Layout, workload: Workload
@@ -75,9 +79,14 @@ def broken_rules(
     return [what for what, holds in rules(model, system, layout, workload) if not np.all(holds)]
 
 
+def usable_bytes(system: System) -> float:
+    """What a plan may fill of a chip's memory."""
+    return system.chip.hbm.capacity.value * (1 - FREE_FRACTION)
+
+
 def fits(memory: MemoryUse, system: System) -> Any:
-    """Where the fullest device's memory holds everything."""
-    return np.asarray(memory.total) <= system.chip.hbm.capacity.value
+    """Where the fullest device holds everything, with what fragmentation takes left free."""
+    return np.asarray(memory.total) <= usable_bytes(system)
 
 
 def precision_known(system: System, layout: Layout) -> Any:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rainshadow.cluster.layout import PRECISIONS, Layout, Workload
+from rainshadow.cluster.layout import Layout, Workload, precision_code
 from rainshadow.cluster.long_run import Job
 from rainshadow.cluster.model import TransformerModel
 from rainshadow.cluster.planner.search import Progress, search
 from rainshadow.cluster.planner.space import MAINSTREAM, Choices, Space, divisors
 from rainshadow.cluster.predict import predict_training
-from rainshadow.errors import InputError, UnknownNameError
+from rainshadow.errors import InputError
 from rainshadow.machine import System
 
 _USUAL_BATCH_TOKENS = 16e6
@@ -47,8 +47,6 @@ def job_of(
 
     Errors: `UnknownNameError` for a precision; `InputError` where no layout fits.
     """
-    if precision not in PRECISIONS:
-        raise UnknownNameError("precision", precision, PRECISIONS)
     batch = global_batch or usual_batch(system.num_chips, model, sequence)
     workload = Workload(sequence=sequence, global_batch=batch)
     allowed = Choices(
@@ -59,7 +57,7 @@ def job_of(
         sequence_parallel=(True,),
         tensor=[d for d in divisors(system.num_chips) if d <= _MAX_TENSOR],
         pipeline=[d for d in divisors(system.num_chips) if d <= _MAX_PIPELINE],
-        precision=PRECISIONS.index(precision),
+        precision=precision_code(precision),
     )
     best = search(Space(model, system, workload, allowed), top=1, progress=progress).best
     if best is None:

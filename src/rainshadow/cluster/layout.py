@@ -34,6 +34,30 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+#: What users and other programs call the same.
+_PRECISION_ALIASES: Mapping[str, str] = {
+    "fp32": "float32",
+    "tf32": "float32",
+    "bf16": "bfloat16",
+    "fp16": "bfloat16",
+    "float16": "bfloat16",
+    "fp8": "float8",
+    "float8_e4m3": "float8",
+    "fp4": "nvfp4",
+}
+
+
+def precision_code(word: str) -> int:
+    """The index of a precision in PRECISIONS, by its name or by another program's.
+
+    Errors: `UnknownNameError`.
+    """
+    name = _PRECISION_ALIASES.get(word.lower(), word.lower())
+    if name not in PRECISIONS:
+        raise UnknownNameError("precision", word, [*PRECISIONS, *_PRECISION_ALIASES])
+    return PRECISIONS.index(name)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """What is trained in one step. global_batch: sequences. lora_rank: 0 trains all weights.

@@ -17,7 +17,7 @@ from rainshadow.cluster.layout import Layout, Workload
 from rainshadow.cluster.memory import MemoryUse
 from rainshadow.cluster.model import TransformerModel
 from rainshadow.cluster.network import Links, links_of
-from rainshadow.cluster.rates import Rates, calibration, error_fraction, rates_of
+from rainshadow.cluster.rates import Rates, calibration, error_fraction, rates_of, stated_peaks
 from rainshadow.cluster.software import Software, newest_software
 from rainshadow.cluster.training import StepTimes, step_seconds, step_work
 from rainshadow.machine import System
@@ -48,8 +48,8 @@ class TrainingMachine:
 class TrainingStep:
     """One step. step_s with low_s and high_s; possible: the degrees divide; fits: memory suffices.
 
-    mfu: model FLOPs over the chips' bf16 peak.  notes: what to say beside
-    the numbers.
+    mfu: model FLOPs over the chips' peak in the layout's precision.  notes: what to say beside the
+    numbers.
     """
 
     step_s: Any
@@ -131,22 +131,30 @@ def predict_training(
     totals = [np.asarray(answer.total) for answer, _ in answers]
     spread = error_fraction(system.chip, model.moe is not None)
     central = totals[0]
-    peak = system.chip.peak_flops["bfloat16"].value * system.num_chips
+    peak = stated_peaks(system.chip)[np.asarray(layout.precision)] * system.num_chips
+    least_s = workload.tokens * _least_flops(model, workload) / peak
     notes = (NO_TRAINIUM2_TABLE,) if system.chip.name in ("trainium2", "trainium3") else ()
     return TrainingStep(
         step_s=central,
-        low_s=np.minimum.reduce(totals) / (1 + spread),
+        # No range reaches below the work at the maker's peak.
+        low_s=np.minimum(np.maximum(np.minimum.reduce(totals) / (1 + spread), least_s), central),
         high_s=np.maximum.reduce(totals) * (1 + spread),
         times=times,
         memory=memory,
         possible=possible(model, system, layout, workload) & precision_known(system, layout),
         fits=fits(memory, system),
         tokens_per_s=workload.tokens / central,
-        mfu=workload.tokens * model.train_flops(workload.sequence) / central / peak,
+        mfu=workload.tokens * _least_flops(model, workload) / central / peak,
         grade=max("derived", ledger.grade, key=GRADES.index),
         ledger=ledger,
         notes=notes,
     )
+
+
+def _least_flops(model: TransformerModel, workload: Workload) -> float:
+    """Model FLOPs of a trained token; frozen weights under LoRA have no gradients."""
+    passes = 2 / 3 if workload.lora_rank else 1.0
+    return passes * model.train_flops(workload.sequence)
 
 
 __all__ = [

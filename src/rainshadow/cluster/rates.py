@@ -40,6 +40,8 @@ PCIE_BYTES_PER_S = 50e9
 _SHARED_COLLECTIVES = ("gpu",)
 #: Power per peak rate of H100, the middle of the fitted GPUs.
 _WATTS_PER_TFLOPS = 700 / 989
+#: How sharply a stack's rate gives way to the best measured matmul's, as an exponent.
+_LIMIT_POWER = 24.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +140,7 @@ def chip_peaks(chip: Chip, pick: Picker) -> tuple[float, ...]:
         fraction8 = pick.higher_is_better(low, f"{chip.name} achievable fp8 fraction")
     found = []
     for name in PRECISIONS:
-        key = next((key for key in _PEAKS[name] if key in chip.peak_flops), None)
+        key = _peak_key(chip, name)
         if key is None:
             found.append(float("nan"))
             continue
@@ -153,6 +155,16 @@ def chip_peaks(chip: Chip, pick: Picker) -> tuple[float, ...]:
     return tuple(found)
 
 
+def _peak_key(chip: Chip, precision: str) -> str | None:
+    return next((key for key in _PEAKS[precision] if key in chip.peak_flops), None)
+
+
+def stated_peaks(chip: Chip) -> np.ndarray:
+    """The maker's FLOP/s, by index of PRECISIONS; nan where there is none."""
+    keys = [_peak_key(chip, name) for name in PRECISIONS]
+    return np.array([chip.peak_flops[key].value if key else np.nan for key in keys])
+
+
 def family_fraction(chip: Chip, fitted: Calibration) -> float:
     """What training kernels reach of the best matmul, on chips of this family."""
     gpu = fitted.gpu
@@ -161,6 +173,11 @@ def family_fraction(chip: Chip, fitted: Calibration) -> float:
         gpu *= (watts / _WATTS_PER_TFLOPS) ** fitted.power
     known = {"gpu": gpu, "tpu": fitted.tpu, "neuroncore": fitted.neuroncore}
     return known.get(chip.family, fitted.other)
+
+
+def _below_one(fraction: Any) -> Any:
+    """Nothing multiplies faster than the best matmul that was measured: a soft minimum with 1."""
+    return fraction / (1 + fraction**_LIMIT_POWER) ** (1 / _LIMIT_POWER)
 
 
 def rates_of(
@@ -174,12 +191,13 @@ def rates_of(
     reach = family_fraction(chip, fitted) * software.efficiency
     scale = np.array([1.0, 1.0, *(fitted.fp8 * part for part in (1.0, fitted.mxfp8, fitted.nvfp4))])
     peaks = np.array(chip_peaks(chip, pick))
-    wide = peaks[PRECISIONS.index("bfloat16")] * reach
+    reached = _below_one(reach * scale)
+    wide = peaks[PRECISIONS.index("bfloat16")] * _below_one(reach)
     memory = pick.higher_is_better(chip.hbm.bandwidth, f"{chip.name} HBM bandwidth")
     host = chip.host_link
     return Rates(
-        linear=peaks * reach * scale,
-        experts=peaks * reach * scale * fitted.experts * software.experts,
+        linear=peaks * reached,
+        experts=peaks * reached * fitted.experts * software.experts,
         attention=wide * fitted.attention * software.attention,
         logits=wide,
         memory=memory * fitted.memory,

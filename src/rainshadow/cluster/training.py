@@ -109,7 +109,7 @@ def step_work(
         links, stage.rows, width, layout.context_parallel, layout.tensor_parallel
     )
     inner = np.asarray(layout.tensor_parallel) * layout.context_parallel
-    spread = np.where(layout.sequence_parallel, layout.tensor_parallel, 1)
+    spread = layout.tensor_parallel
     transfer_s = pipeline.transfer_s(
         links,
         stage.rows,

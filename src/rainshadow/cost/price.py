@@ -8,13 +8,14 @@ capacity block, then the spot price, and the kind is always named.
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
 from rainshadow.errors import InputError, NotModelled, UnknownNameError
-from rainshadow.machine import System, load_chip
+from rainshadow.machine import System, list_chips, load_chip
 from rainshadow.sources import Grade
 
 #: Kinds of price, the most binding first.
@@ -89,7 +90,7 @@ def parse_prices(words: Sequence[str]) -> dict[str, float]:
             value = float(text)
         except ValueError:
             value = -1.0
-        if value <= 0:
+        if not 0 < value < math.inf:
             raise InputError(
                 f"--price {word}",
                 allowed="NAME=USD/h: a chip (per chip-hour) or an instance (per instance-hour)",
@@ -100,8 +101,8 @@ def parse_prices(words: Sequence[str]) -> dict[str, float]:
             continue
         try:
             prices[load_chip(name).name] = value
-        except UnknownNameError as error:
-            raise UnknownNameError("chip or instance", name, [*items, error.what]) from None
+        except UnknownNameError:
+            raise UnknownNameError("chip or instance", name, [*items, *list_chips()]) from None
     return prices
 
 
@@ -132,5 +133,6 @@ def chip_price(system: System, given: Mapping[str, float], region: str | None = 
         f"price of {system.title}" + (f" in {region}" if region else ""),
         allowed=f"prices are known in {elsewhere}" if region and elsewhere else None,
         fix=f"type --price {system.chip.aliases[0] if system.chip.aliases else system.chip.name}"
-        "=USD/h (per chip-hour), or add a row to data/prices",
+        "=USD/h (per chip-hour), or add a row to data/prices/instances.csv "
+        f"(item {system.price_item or system.name}, attribute on_demand)",
     )

@@ -16,6 +16,11 @@ _OURS = "summary.json"
 
 def check_output(folder: Path) -> None:
     """Errors: `InputError` if `folder` holds something that a port did not write."""
+    for parent in folder.parents:
+        if parent.exists() and not parent.is_dir():
+            raise InputError(
+                f"{folder}: {parent} is a file", allowed="a folder", fix="choose another --out"
+            )
     if not folder.exists():
         return
     if not folder.is_dir():

@@ -301,7 +301,8 @@ def _software(row: Mapping[str, str]) -> str:
     for words, stack in (
         (("SC21",), "deepspeed_2021" if row["zero"] == "3" else "megatron_2021"),
         (("MT-NLG", "BLOOM"), "megatron_deepspeed"),
-        (("SC21", "Korthikanti", "OPT"), "megatron_2021"),
+        (("SC21", "OPT"), "megatron_2021"),
+        (("Korthikanti",), "megatron_2022"),
         (("asyncTP", "torchtitan"), "torchtitan"),
         (("llm-foundry",), "llm_foundry_hopper" if chip == "H100" else "llm_foundry"),
         (("maxtext",), "maxtext_gpu"),
@@ -394,6 +395,8 @@ def _layouts(
         recompute=mode,
         precision=_precision(row),
         overlap_tensor=_overlaps(row),
+        overlap_data=not _is_old(row) or row["zero"] == "3",
+        overlap_pipeline=not _is_old(row),
     )
 
 
@@ -456,9 +459,13 @@ def _overlaps(row: Mapping[str, str]) -> bool:
     """Whether tensor-parallel collectives ran beside compute: NeMo, async TP, MegaScale, XLA."""
     if "torchtitan" in row["source"]:
         return "async" in row["notes"]
-    old = ("SC21", "Korthikanti", "MT-NLG", "BLOOM")
-    if any(word in row["source"] for word in old):
+    if _is_old(row):
         return False
     if "results_v4.0" in row["source"] and "LoRA" in row["notes"]:
         return False
     return "Megatron-LM;" not in row["notes"]
+
+
+def _is_old(row: Mapping[str, str]) -> bool:
+    """Megatron of 2021 and 2022, whose collectives and hand-overs kept compute waiting."""
+    return any(word in row["source"] for word in ("SC21", "Korthikanti", "MT-NLG", "BLOOM"))

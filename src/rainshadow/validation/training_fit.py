@@ -9,7 +9,7 @@ numerical Jacobian. The pull is what keeps a chip or stack with few runs near it
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ STACK_SPREAD, FOLLOWER_SPREAD = 0.12, 0.08
 _NOISE, _ROBUST = 0.06, 1.5
 _AT_MOST_ONE = ("hidden_tensor", "hidden_data", "hidden_expert")
 _STEP = 1e-3
+_HALVINGS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +117,31 @@ def fit_constants(
         left = (jacobian.T * weights) @ jacobian + np.diag(1 / widths**2)
         right = (jacobian.T * weights) @ now + values / widths**2
         step = np.linalg.solve(left, right)
-        values = values - step * min(1.0, 0.7 / max(float(np.max(np.abs(step))), 1e-9))
+        step *= min(1.0, 0.7 / max(float(np.max(np.abs(step))), 1e-9))
+        values = _downhill(values, step, lambda at: _loss(residuals(at), balance, at / widths))
     return _unpack(values, start, stacks)
+
+
+def _loss(
+    residuals: NDArray[np.float64], balance: NDArray[np.float64], pulls: NDArray[np.float64]
+) -> float:
+    """What the weights of `fit_constants` are the derivative of: pseudo-Huber, and the pull."""
+    robust = _ROBUST**2 * (np.sqrt(1 + (residuals / _ROBUST) ** 2) - 1)
+    return float((balance * robust).sum() + (pulls**2).sum() / 2)
+
+
+def _downhill(
+    values: NDArray[np.float64],
+    step: NDArray[np.float64],
+    loss: Callable[[NDArray[np.float64]], float],
+) -> NDArray[np.float64]:
+    """The step, halved until it does not lead uphill."""
+    before = loss(values)
+    for _ in range(_HALVINGS):
+        if loss(values - step) <= before:
+            return values - step
+        step = step / 2
+    return values
 
 
 def _balance(points: Points, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:

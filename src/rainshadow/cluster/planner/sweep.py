@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from rainshadow import __version__
-from rainshadow.cluster.feasibility import precision_known
+from rainshadow.cluster.feasibility import precision_known, usable_bytes
 from rainshadow.cluster.layout import PRECISIONS, Layout, Workload
 from rainshadow.cluster.model_files import load_model
 from rainshadow.cluster.planner.search import Found, Proof, SearchResult, least_memory, search
 from rainshadow.cluster.planner.space import MAINSTREAM, Choices, Space
 from rainshadow.cluster.sizing import sized
-from rainshadow.cluster.software import load_software
+from rainshadow.cluster.software import Software, list_software, load_software
 from rainshadow.errors import InputError, NotModelled, RainshadowError
 from rainshadow.machine import System, load_system
 
@@ -88,6 +88,8 @@ def run_task(task: Task, inside: Inside | None = None) -> dict[str, Any]:
         system = sized_system(load_system(task.system), task.chips)
         space = Space(load_model(task.model), system, task.workload, task.choices)
         _check_precision(system, task.choices.precision)
+        if software is not None:
+            _check_software(system, software)
         result = search(space, software=software, top=task.top, progress=inside)
         if result.found:
             return _to_json(result)
@@ -116,8 +118,21 @@ def _check_precision(system: System, code: int) -> None:
         )
 
 
+def _check_software(system: System, software: Software) -> None:
+    """Errors: `InputError` for a stack of other chips."""
+    family = system.chip.family
+    if software.families and family not in software.families:
+        own = [name for name in list_software() if family in load_software(name).families]
+        raise InputError(
+            f"--software {software.name} runs on {', '.join(software.families)} chips, "
+            f"{system.chip.name} is of the family {family}",
+            allowed=", ".join(own),
+            fix="name one of these, or leave --software out for the newest",
+        )
+
+
 def _why_nothing(
-    space: Space, system: System, result: SearchResult, software: Any
+    space: Space, system: System, result: SearchResult, software: Software | None
 ) -> dict[str, Any]:
     if not result.proof.complete:
         return {"rejected": "interrupted", "fix": None, "exit_code": 1}
@@ -130,10 +145,11 @@ def _why_nothing(
             "fix": "change --batch or --chips",
             "exit_code": 1,
         }
-    capacity = system.chip.hbm.capacity.value
+    usable = usable_bytes(system)
     return {
-        "rejected": f"the leanest layout needs {lean[0] / 2**30:.1f} GiB of a chip's "
-        f"{capacity / 2**30:.1f} GiB: {lean[0] / capacity:.2f} times too much",
+        "rejected": f"the leanest layout needs {lean[0] / 2**30:.1f} GiB of the "
+        f"{usable / 2**30:.1f} GiB that a plan may fill of a chip: {lean[0] / usable:.2f} times "
+        "too much",
         "fix": "take more chips, a shorter --sequence, or --space complete (with offload)",
         "exit_code": 1,
     }

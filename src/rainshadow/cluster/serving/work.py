@@ -51,11 +51,24 @@ PRECISIONS = {
 }  # fmt: skip
 
 
+#: What `rainshadow plan` and other programs call the same.
+_ALIASES = {
+    "bfloat16": "bf16",
+    "float16": "bf16",
+    "fp16": "bf16",
+    "float8": "fp8",
+    "float8_e4m3": "fp8",
+    "mxfp8": "fp8",
+    "nvfp4": "fp4",
+}
+
+
 def precision_of(name: str) -> Precision:
     """Errors: `UnknownNameError` with the precisions that exist."""
-    found = PRECISIONS.get(name.lower())
+    word = name.lower()
+    found = PRECISIONS.get(_ALIASES.get(word, word))
     if found is None:
-        raise UnknownNameError("precision", name, PRECISIONS)
+        raise UnknownNameError("precision", name, [*PRECISIONS, *_ALIASES])
     return found
 
 
