@@ -12,6 +12,9 @@ from pathlib import Path
 import rainshadow
 
 SOURCE = str(Path(rainshadow.__file__).parents[1])
+#: Named by `-p` alone: an installed Rainshadow would register the plugin a second time, and other
+#: plugins that happen to be installed are none of the suite's business.
+SETTINGS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,11 @@ def run(folder: Path, report: Path, *arguments: str, path: tuple[Path, ...] = ()
     done = subprocess.run(
         command,
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": places, "PYTHONDONTWRITEBYTECODE": "1"},
+        env=os.environ | SETTINGS | {"PYTHONPATH": places},
         capture_output=True,
         text=True,
     )
-    assert report.exists(), done.stdout + done.stderr
+    assert report.exists(), f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
     found: dict[str, set[str]] = {"passed": set(), "failed": set(), "skipped": set()}
     for case in ElementTree.parse(report).iter("testcase"):
         name = f"{case.get('classname')}.{case.get('name')}"

@@ -10,6 +10,7 @@ from outside_suite import run
 NEWEST = "RAINSHADOW_CHECKOUT_AWS_NEURON_SDK"
 OLDER = "RAINSHADOW_CHECKOUT_AWS_NEURON_SDK_2_26"
 SAMPLES = "RAINSHADOW_CHECKOUT_NKI_SAMPLES_2025"
+PARALLEL = ("-p", "xdist", "-n", "2")
 
 #: What fails, and why. Every entry must fail.
 KNOWN = {
@@ -28,7 +29,7 @@ EXPECTED = {"test_nki_isa_dma_transpose.TestNkiIsaExamplesDmaTranspose.test_dma_
 
 @pytest.mark.conformance(NEWEST)
 def test_awss_tests_of_each_function(checkout, tmp_path):
-    outcome = run(Path(checkout) / "nki" / "test", tmp_path / "report.xml", "-n", "2")
+    outcome = run(Path(checkout) / "nki" / "test", tmp_path / "report.xml", *PARALLEL)
     assert outcome.failed == set(KNOWN), outcome.output
     assert outcome.skipped == EXPECTED
     assert len(outcome.passed) >= 82
@@ -36,7 +37,7 @@ def test_awss_tests_of_each_function(checkout, tmp_path):
 
 @pytest.mark.conformance(OLDER)
 def test_awss_tests_of_each_function_at_2_26(checkout, tmp_path):
-    outcome = run(Path(checkout) / "nki" / "test", tmp_path / "report.xml", "-n", "2")
+    outcome = run(Path(checkout) / "nki" / "test", tmp_path / "report.xml", *PARALLEL)
     assert outcome.failed == set(KNOWN), outcome.output
     assert not outcome.skipped
     assert len(outcome.passed) >= 72
@@ -52,7 +53,7 @@ def test_sample_kernels(checkout, tmp_path):
     outcome = run(
         root / "test" / "unit",
         tmp_path / "report.xml",
-        *("--simulation-only", "-n", "2", "--deselect", "test_flash_attn_bwd.py"),
+        *(*PARALLEL, "--simulation-only", "--deselect", "test_flash_attn_bwd.py"),
         path=(root / "src",),
     )
     assert all(name.startswith(HOST) for name in outcome.failed), outcome.output
