@@ -303,6 +303,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--paths", nargs="*", help="files and folders; all, or those of the ids")
     parser.add_argument("--platform", default="trn2")
     parser.add_argument("--all-sizes", action="store_true", help="also what AWS calls too large")
+    parser.add_argument("--spill", choices=("reject", "model"), default="reject")
     parser.add_argument("--workers", default="2")
     parser.add_argument("--test-limit", type=int, default=60, help="seconds a test may take")
     parser.add_argument("--limit", type=int, help="seconds the run may take")
@@ -326,6 +327,7 @@ def run(asked: argparse.Namespace, root: Path) -> None:
         "PYTHONHASHSEED": "0",
         "NEURON_PYTHONHASHSEED": asked.seed,
         "OMP_NUM_THREADS": "1",
+        "RAINSHADOW_SPILL": asked.spill,
         SETTINGS: json.dumps(settings),
     }
     if asked.all_sizes:

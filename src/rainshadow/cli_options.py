@@ -30,7 +30,8 @@ Data = Annotated[str, typer.Option(help="full, or none: shapes only, much faster
 Spill = Annotated[
     str,
     typer.Option(
-        help="Tiles that do not fit: reject, or model a compiler that moves some away and back."
+        envvar="RAINSHADOW_SPILL",
+        help="Tiles that do not fit: reject, or model a compiler that moves some away and back.",
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the random arguments.")]

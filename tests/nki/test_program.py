@@ -18,6 +18,7 @@ from rainshadow.nki.program import (
     load_kernel,
     run_program,
 )
+from rainshadow.sim.options import SimOptions
 
 KERNELS = Path(__file__).parents[1] / "report" / "kernels.py"
 CHIP = load_chip("trainium2")
@@ -130,9 +131,19 @@ def test_how_tiles_that_do_not_fit_are_treated_is_an_option(tmp_path):
         "    return out\n",
     )
     words = (f"{path}:hold", ["x=768x10000"], [], CHIP)
-    with pytest.raises(NkiValidationError, match="largest free stretch"):
+    with pytest.raises(
+        NkiValidationError, match=r"largest free stretch[\s\S]*RAINSHADOW_SPILL=model"
+    ):
         launch(*words, LaunchOptions(data="none"))
     (run,) = launch(*words, LaunchOptions(data="none", spill="model"))
     assert run.trace.num_rows > 12
     with pytest.raises(InputError, match="reject or model"):
         LaunchOptions(spill="some")
+
+
+def test_a_variable_has_a_suite_model_spilling(monkeypatch):
+    monkeypatch.setenv("RAINSHADOW_SPILL", "model")
+    assert SimOptions.of_environment().spill == "model"
+    monkeypatch.setenv("RAINSHADOW_SPILL", "some")
+    with pytest.raises(InputError, match=r"RAINSHADOW_SPILL=some[\s\S]*reject or model"):
+        SimOptions.of_environment()

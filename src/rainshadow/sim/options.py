@@ -8,6 +8,8 @@ from typing import Literal
 
 from rainshadow.errors import InputError, SourceLine
 
+SPILL = ("reject", "model")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimOptions:
@@ -48,9 +50,10 @@ class SimOptions:
 
     @staticmethod
     def of_environment() -> SimOptions:
-        """What AWS's variables ask for.
+        """What AWS's variables ask for, and ours where AWS has none.
 
-        NKI_PRECISE_FP=0, NEURON_RT_STOCHASTIC_ROUNDING_EN=1 and its _SEED.
+        NKI_PRECISE_FP=0, NEURON_RT_STOCHASTIC_ROUNDING_EN=1 and its _SEED; RAINSHADOW_SPILL=model.
+        Errors: `InputError` for a value that none of them has.
         """
         environ = os.environ
         stochastic = environ.get("NEURON_RT_STOCHASTIC_ROUNDING_EN") == "1"
@@ -59,7 +62,11 @@ class SimOptions:
             raise InputError(
                 f"NEURON_RT_STOCHASTIC_ROUNDING_SEED={seed}", allowed="a number, 0 or more"
             )
+        spill = environ.get("RAINSHADOW_SPILL", "reject")
+        if spill not in SPILL:
+            raise InputError(f"RAINSHADOW_SPILL={spill}", allowed=" or ".join(SPILL))
         return SimOptions(
+            spill="model" if spill == "model" else "reject",
             rounding="stochastic" if stochastic else "nearest",
             precise=environ.get("NKI_PRECISE_FP") != "0",
             seed=int(seed),

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 #: Shares of SBUF that are filled, one after another, until placement finds stretches long enough.
 _SHARES = (1.0, 0.9, 0.75, 0.5)
+#: AWS: "Memory hierarchy overview" of NKI's guide, on live data beyond a memory's capacity.
+_SPILL_ADVICE = (
+    "AWS's compiler may move tiles to the next memory and back: --spill model or "
+    "RAINSHADOW_SPILL=model shows what that costs"
+)
 
 
 def placed(recorder: Recorder, rows: Rows) -> tuple[Rows, Column]:
@@ -39,7 +44,10 @@ def placed(recorder: Recorder, rows: Rows) -> tuple[Rows, Column]:
         return rows, _place(recorder, rows)
     except CapacityError as error:
         requests = recorder.tensors.requests(recorder.lines)
-        if not recorder.may_spill or any(request.at is not None for request in requests):
+        if any(request.at is not None for request in requests):
+            raise
+        if not recorder.may_spill:
+            error.fix = f"{error.fix}; {_SPILL_ADVICE}"
             raise
         first = error
     slots: dict[int, Buffer] = {}
