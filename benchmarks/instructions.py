@@ -1,10 +1,12 @@
-"""Fast paths against the NumPy meaning they replace, one instruction on one full tile.
+"""What an instruction costs the host: fast paths against the NumPy meaning they replace, on one
+full tile; the overhead of a call in a kernel, without data and with; a matmul by BLAS threads.
 
 Run: python benchmarks/instructions.py
 """
 
 from __future__ import annotations
 
+import os
 import timeit
 from collections.abc import Callable
 
@@ -23,9 +25,15 @@ from rainshadow.isa.instructions.tensor_tensor import TensorTensor
 from rainshadow.isa.memory import Buffer, Space
 from rainshadow.isa.operators import ACTIVATION_FUNCTIONS, ALU_OPERATORS
 from rainshadow.isa.strides import contiguous_strides
+from rainshadow.machine import Chip, load_chip
+from rainshadow.nki import Shape, jit, record
+from rainshadow.nki import isa as nisa
+from rainshadow.nki import language as nl
 from rainshadow.sim.fast import fast_paths
+from rainshadow.sim.host_threads import one_thread
+from rainshadow.sim.options import SimOptions
 
-ROWS, COLUMNS, REPEAT = 128, 512, 200
+ROWS, COLUMNS, REPEAT, CALLS = 128, 512, 200, 2000
 
 
 def tile(shape: tuple[int, ...], dtype: str, space: Space = Space.sbuf) -> AccessPattern:
@@ -55,7 +63,60 @@ def cases(dtype: str) -> dict[str, Callable[[], Instruction]]:
     }
 
 
+@jit
+def add_often(x):
+    """CALLS additions of a tile to itself; x: [128, columns]."""
+    tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=x)
+    out = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+    for _ in range(CALLS):
+        nisa.tensor_tensor(dst=out, data1=tile, data2=tile, op=nl.add)
+
+
+def overhead(chip: Chip) -> None:
+    """Print what a call costs in a kernel, next to what NumPy needs for its arithmetic alone."""
+    print(f"\n{'tensor_tensor in a kernel':<36}{'us a call':>12}{'NumPy alone':>14}")
+    for columns in (1, COLUMNS):
+        array = np.ones((ROWS, columns), np.float32)
+        alone_s = min(timeit.repeat(lambda: array + array, number=CALLS, repeat=3))  # noqa: B023
+        for data, given in (("none", Shape(array.shape, "float32")), ("full", array)):
+            options = SimOptions(data=data)
+            seconds = min(
+                timeit.repeat(
+                    lambda: record(add_often, (given,), chip=chip, options=options),  # noqa: B023
+                    number=1,
+                    repeat=3,
+                )
+            )
+            name = f"float32 {ROWS}x{columns}, {'no data' if data == 'none' else 'with data'}"
+            print(f"{name:<36}{seconds / CALLS * 1e6:>12.1f}{alone_s / CALLS * 1e6:>14.1f}")
+
+
+def threads() -> None:
+    """Print a matmul of tiles with BLAS's own number of threads, and with one as in a kernel."""
+    left = np.ones((ROWS, ROWS), np.float32)
+    right = np.ones((ROWS, COLUMNS), np.float32)
+
+    def seconds() -> float:
+        return min(timeit.repeat(lambda: left.T @ right, number=REPEAT, repeat=3)) / REPEAT
+
+    many_s = seconds()
+    with one_thread():
+        one_s = seconds()
+    print(
+        f"\nmatmul {ROWS}x{ROWS}x{COLUMNS}, float32: {one_s * 1e6:.0f} us with one BLAS thread, "
+        f"{many_s * 1e6:.0f} us with {os.cpu_count()}, at a load of {os.getloadavg()[0]:.1f}"
+    )
+
+
 def main() -> None:
+    compare_paths()
+    overhead(load_chip("trainium2"))
+    threads()
+
+
+def compare_paths() -> None:
+    """Print each instruction's meaning and fast path."""
     paths = fast_paths()
     print(f"{'instruction':<26}{'dtype':<10}{'meaning us':>12}{'fast us':>10}{'ratio':>8}")
     for dtype in ("float32", "bfloat16"):

@@ -138,6 +138,28 @@ def test_bfloat16_rounds_once_at_the_write(rng):
     assert torch.equal(got, a + a)
 
 
+@pytest.mark.parametrize("name", ["float8_e4m3", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu"])
+def test_torch_tensors_come_back_in_every_float8(name):
+    torch = pytest.importorskip("torch")
+
+    @jit
+    def narrow(x):
+        tile = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.sbuf)
+        nisa.dma_copy(dst=tile, src=x)
+        small = nl.ndarray(x.shape, dtype=getattr(nl, name), buffer=nl.sbuf)
+        nisa.tensor_copy(dst=small, src=tile)
+        out = nl.ndarray(x.shape, dtype=small.dtype, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=small)
+        return out
+
+    x = torch.full((4, 4), 2.0)
+    got = simulate(narrow)(x)
+    if hasattr(torch, name):
+        assert got.dtype == getattr(torch, name) and torch.equal(got.float(), x)
+    else:  # PyTorch has none whose largest value is 240
+        assert isinstance(got, np.ndarray) and (got.astype(np.float32) == 2).all()
+
+
 def row_sums(x, commands):
     """exp of each third of x in turn, its sums gathered in ScalarE's registers by `commands`."""
     tile = nl.ndarray(x.shape, dtype=nl.float32, buffer=nl.sbuf)

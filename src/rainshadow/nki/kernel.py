@@ -545,23 +545,30 @@ def numpy_from_torch(tensor: Any) -> np.ndarray[Any, Any]:
     import torch
 
     plain = tensor.detach()
-    bits = {torch.bfloat16: torch.int16, torch.float8_e5m2: torch.int8,
-            torch.float8_e4m3fn: torch.int8}.get(plain.dtype)  # fmt: skip
-    if bits is None:
-        return plain.numpy()  # type: ignore[no-any-return]
     name = str(plain.dtype).removeprefix("torch.")
+    if not _is_a_guest(name):
+        return plain.numpy()  # type: ignore[no-any-return]
+    bits = torch.int16 if plain.dtype.itemsize == 2 else torch.int8
     return plain.view(bits).numpy().view(dtypes.numpy_dtype(name))  # type: ignore[no-any-return]
 
 
 def torch_from_numpy(value: np.ndarray[Any, Any]) -> Any:
-    """A torch tensor over a NumPy array's memory, bfloat16 and float8 included."""
+    """A torch tensor over a NumPy array's memory, bfloat16 and float8 included.
+
+    The array itself where PyTorch has no such dtype: float8_e4m3, whose largest value is 240.
+    """
     import torch
 
     name = dtypes.from_numpy(value.dtype)
-    if value.dtype.kind == "V" or name in ("bfloat16", "float8_e5m2", "float8_e4m3fn"):
-        bits = np.int16 if value.dtype.itemsize == 2 else np.int8
-        return torch.from_numpy(value.view(bits)).view(getattr(torch, name))
-    return torch.from_numpy(value)
+    if not _is_a_guest(name):
+        return torch.from_numpy(value)
+    bits, dtype = np.int16 if value.dtype.itemsize == 2 else np.int8, getattr(torch, name, None)
+    return value if dtype is None else torch.from_numpy(value.view(bits)).view(dtype)
+
+
+def _is_a_guest(dtype: str) -> bool:
+    """Whether NumPy knows a dtype by ml_dtypes only, so that PyTorch does not exchange it."""
+    return dtype == "bfloat16" or dtype.startswith("float8")
 
 
 def _unbind(returned: Any, wants_torch: bool, *, with_data: bool) -> Any:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rainshadow.errors import NkiValidationError, SourceLine
+from rainshadow.sim.host_threads import one_thread
 from rainshadow.sim.turns import Turns
 
 
@@ -60,7 +61,8 @@ class Ranks:
 
         Errors: as of `Turns.run`; `NkiValidationError` for a message that nobody received.
         """
-        results = self.turns.run(bodies)
+        with one_thread():
+            results = self.turns.run(bodies)
         for cores in self.logical_cores:
             cores.check_all_received()
         return results

@@ -20,6 +20,7 @@ from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.instruction import Instruction
 from rainshadow.isa.memory import Buffer, Space
 from rainshadow.machine import NeuronCore
+from rainshadow.sim.host_threads import one_thread
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -103,7 +104,7 @@ class Replay:
             buffer.storage = flat_bytes(array)
         row = 0
         try:
-            with self._memory.lock, np.errstate(all="ignore"):
+            with self._memory.lock, one_thread(), np.errstate(all="ignore"):
                 for execute, instr in self._steps:
                     execute(instr)
                     row += 1
