@@ -11,7 +11,7 @@ import timeit
 from collections.abc import Callable
 
 import numpy as np
-import torch  # noqa: F401 - fast paths exist only where torch is loaded
+import torch  # fast paths exist only where it is loaded
 
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.accumulator import Accumulator
@@ -93,24 +93,22 @@ def overhead(chip: Chip) -> None:
 
 
 def threads() -> None:
-    """Print a matmul of tiles with BLAS's own number of threads, and with one as in a kernel."""
+    """Print what a tile costs with the host's number of threads, and with one as in a kernel."""
     left = np.ones((ROWS, ROWS), np.float32)
     right = np.ones((ROWS, COLUMNS), np.float32)
-
-    def seconds() -> float:
-        return min(timeit.repeat(lambda: left.T @ right, number=REPEAT, repeat=3)) / REPEAT
-
-    many_s = seconds()
-    with one_thread():
-        one_s = seconds()
-    print(
-        f"\nmatmul {ROWS}x{ROWS}x{COLUMNS}, float32: {one_s * 1e6:.0f} us with one BLAS thread, "
-        f"{many_s * 1e6:.0f} us with {os.cpu_count()}, at a load of {os.getloadavg()[0]:.1f}"
-    )
+    tensor = torch.from_numpy(right)
+    cases = {"matmul by NumPy": lambda: left.T @ right, "exp by PyTorch": lambda: tensor.exp()}
+    print(f"\nat a load of {os.getloadavg()[0]:.1f}{'one thread':>31}{os.cpu_count():>6} threads")
+    for name, call in cases.items():
+        many_us = min(timeit.repeat(call, number=REPEAT, repeat=3)) / REPEAT * 1e6
+        with one_thread():
+            one_us = min(timeit.repeat(call, number=REPEAT, repeat=3)) / REPEAT * 1e6
+        print(f"{name:<36}{one_us:>9.0f} us{many_us:>11.0f} us")
 
 
 def main() -> None:
-    compare_paths()
+    with one_thread():
+        compare_paths()
     overhead(load_chip("trainium2"))
     threads()
 

@@ -147,8 +147,8 @@ def measure(name: str, folder: Path) -> bool:
     memory = grown / held
     print(
         f"{name:<10}{rows:>6,} instructions {seconds:.2f} s, {seconds / wide_s:.1f} times "
-        f"PyTorch's float32 and {seconds / eager_s:.1f} times its bfloat16; {grown / 2**20:.0f} MiB, "
-        f"{memory:.2f} times what it holds; results within "
+        f"PyTorch's float32 and {seconds / eager_s:.1f} times its bfloat16; "
+        f"{grown / 2**20:.0f} MiB, {memory:.2f} times what it holds; results within "
         f"{case.distance(result, case.eager()):.1e}",
         flush=True,
     )
