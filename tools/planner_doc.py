@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rainshadow.cluster.assumptions import assumptions
 from rainshadow.cluster.rates import calibration, spreads
 from rainshadow.cluster.software import list_software, load_software
 from rainshadow.report.validation import group_rows
@@ -91,6 +92,15 @@ def constants(points: Sequence[Point]) -> list[str]:
         f"{len(fitted) + len(used)} in all, of {raw['fit']['sources']} sources.",
         *by_hand(len(fitted) + len(used), raw["fit"]["sources"]),
     ]
+    return lines
+
+
+def assumed() -> list[str]:
+    """What the planner assumes where nothing is published."""
+    lines = ["## Assumptions", "", "Not fitted: `data/calibration/assumptions.toml`.", ""]
+    lines += ["| what | value | why |", "|---|---|---|"]
+    for item in assumptions().values():
+        lines.append(f"| {item.meaning} | {item.value:g} {item.unit}".rstrip() + f" | {item.why} |")
     return lines
 
 
@@ -393,6 +403,7 @@ def main() -> None:
         serving(Path(sys.argv[2])),
         [longrun()],
         constants(open_runs),
+        assumed(),
     ]
     text = "\n\n".join("\n".join(part).strip() for part in parts if part)
     (ROOT / "docs/planner.md").write_text(text + "\n", "utf-8")

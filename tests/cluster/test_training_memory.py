@@ -6,8 +6,9 @@ import dataclasses
 
 import pytest
 
+from rainshadow.cluster.assumptions import assumed
 from rainshadow.cluster.layout import Workload, layout_of
-from rainshadow.cluster.memory import RESERVED_BYTES, MemoryUse, memory_use
+from rainshadow.cluster.memory import MemoryUse, memory_use
 from rainshadow.cluster.model_files import load_model
 from rainshadow.cluster.software import load_software
 
@@ -130,4 +131,4 @@ def test_the_total_is_its_parts():
     use = memory(software=NEMO, tensor_parallel=8, recompute="selective")
     parts = ("weights", "gradients", "optimizer", "activations", "logits", "gathered")
     total = sum(float(getattr(use, part)) for part in parts)
-    assert float(use.total) == pytest.approx(total + RESERVED_BYTES)
+    assert float(use.total) == pytest.approx(total + assumed("reserved_memory"))

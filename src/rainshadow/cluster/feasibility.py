@@ -7,14 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rainshadow.cluster.assumptions import assumed
 from rainshadow.cluster.layout import PRECISIONS, Layout, Workload
 from rainshadow.cluster.memory import MemoryUse, micro_batches
 from rainshadow.cluster.model import TransformerModel
 from rainshadow.machine import System
-
-#: Left free by every plan: allocators fragment, and a run that starts at 99 % fails later. An
-#: assumption, beside the reserve that `memory` counts.
-FREE_FRACTION = 0.05
 
 
 def rules(
@@ -81,7 +78,7 @@ def broken_rules(
 
 def usable_bytes(system: System) -> float:
     """What a plan may fill of a chip's memory."""
-    return system.chip.hbm.capacity.value * (1 - FREE_FRACTION)
+    return system.chip.hbm.capacity.value * (1 - assumed("free_memory"))
 
 
 def fits(memory: MemoryUse, system: System) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from rainshadow.cluster.assumptions import assumed
 from rainshadow.cluster.layout import Layout, Workload, precision_code
 from rainshadow.cluster.long_run import Job
 from rainshadow.cluster.model import TransformerModel
@@ -18,7 +19,6 @@ from rainshadow.cluster.predict import predict_training
 from rainshadow.errors import InputError
 from rainshadow.machine import System
 
-_USUAL_BATCH_TOKENS = 16e6
 _MAX_TENSOR, _MAX_PIPELINE = 64, 32
 
 
@@ -84,7 +84,7 @@ def job_of(
 
 def usual_batch(chips: int, model: TransformerModel, sequence: int) -> int:
     """Sequences a step, so that degrees of a usual size leave replicas that divide it."""
-    wanted = _USUAL_BATCH_TOKENS / sequence
+    wanted = assumed("batch_tokens") / sequence
     layers = model.layers + model.prediction_layers
     sizes = set()
     for tensor in divisors(chips):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rainshadow.cluster.assumptions import assumed
 from rainshadow.cluster.goodput import (
     best_interval_s,
     elastic_fraction,
@@ -19,7 +20,6 @@ from rainshadow.cluster.goodput import (
     shortage,
     spares_needed,
 )
-from rainshadow.cluster.rates import PCIE_BYTES_PER_S
 from rainshadow.cluster.reliability import Reliability
 from rainshadow.errors import InputError
 from rainshadow.machine import System
@@ -104,7 +104,7 @@ def _rates(job: Job, given: Reliability, pick: Picker) -> _Rates:
     state = job.num_parameters * _STATE_BYTES_PER_PARAMETER
     between = pick.higher_is_better(given.chip_hours_per_stop, "chip-time between stops") / chips
     link = job.system.chip.host_link
-    host = PCIE_BYTES_PER_S if link is None else pick.higher_is_better(link, "host link")
+    host = assumed("host_link") if link is None else pick.higher_is_better(link, "host link")
     storage = min(
         pick.higher_is_better(given.storage_bandwidth, "storage"),
         chips * pick.higher_is_better(given.storage_bandwidth_per_chip, "storage per chip"),

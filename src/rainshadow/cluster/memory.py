@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rainshadow.cluster.assumptions import assumed
 from rainshadow.cluster.compute import local_experts, stage_layers
 from rainshadow.cluster.layout import PRECISIONS, Layout, Workload
 from rainshadow.cluster.model import TransformerModel
@@ -29,8 +30,6 @@ _FP8 = PRECISIONS.index("float8")
 _OPERAND_BYTES = np.array([4.0, 2.0, 1.0, 1 + 1 / 32, 1 / 2 + 1 / 16])
 #: Dropout's mask, after attention and after the MLP, in the stacks before fused attention.
 _MASK_BYTES = 1
-#: What a framework, its context and the collectives' buffers take.
-RESERVED_BYTES = 4e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +122,7 @@ def memory_use(
         activations=activations * kept,
         logits=logits,
         gathered=gathered,
-        reserved=RESERVED_BYTES,
+        reserved=assumed("reserved_memory"),
         state_crossing=state,
     )
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from rainshadow.cluster.assumptions import assumed
 from rainshadow.cluster.layout import PRECISIONS
 from rainshadow.cluster.software import Software
 from rainshadow.errors import NotModelled
@@ -33,15 +34,11 @@ _PEAKS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-#: What copies to a host over PCIe 5 x16 reach of its 64 GB/s.
-PCIE_BYTES_PER_S = 50e9
 #: Families whose collectives are kernels on the compute units; TPUs and NeuronCores have engines
 #: of their own for them.
 _SHARED_COLLECTIVES = ("gpu",)
 #: Power per peak rate of H100, the middle of the fitted GPUs.
 _WATTS_PER_TFLOPS = 700 / 989
-#: How sharply a stack's rate gives way to the best measured matmul's, as an exponent.
-_LIMIT_POWER = 24.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +174,8 @@ def family_fraction(chip: Chip, fitted: Calibration) -> float:
 
 def _below_one(fraction: Any) -> Any:
     """Nothing multiplies faster than the best matmul that was measured: a soft minimum with 1."""
-    return fraction / (1 + fraction**_LIMIT_POWER) ** (1 / _LIMIT_POWER)
+    power = assumed("rate_exponent")
+    return fraction / (1 + fraction**power) ** (1 / power)
 
 
 def rates_of(
@@ -211,7 +209,7 @@ def rates_of(
         tax=fitted.tax if chip.family in _SHARED_COLLECTIVES else 0.0,
         half_rows=fitted.half_rows * wide / 1e15,
         half_width=fitted.half_width,
-        host_bytes_per_s=PCIE_BYTES_PER_S
+        host_bytes_per_s=assumed("host_link")
         if host is None
         else pick.higher_is_better(host, f"{chip.name} host link"),
     )

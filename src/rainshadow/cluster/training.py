@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from rainshadow.cluster.assumptions import assumed
 from rainshadow.cluster.compute import StageWork, stage_work
 from rainshadow.cluster.layout import PRECISIONS, Layout, Workload
 from rainshadow.cluster.memory import (
@@ -46,10 +47,6 @@ _FLOAT8 = PRECISIONS.index("float8")
 _OPTIMIZER_BYTES = 30
 #: Backward work over forward work: a matmul's two gradients; fused attention recomputes scores.
 _BACKWARD_MATMULS, _BACKWARD_FUSED_ATTENTION, _BACKWARD_VECTOR = 2.0, 2.5, 2.0
-#: LoRA trains about this share of the weights (rank 16 on attention); frozen ones have no gradient.
-_LORA_SHARE = 0.01
-#: How sharply the host's time gives way to the chip's, as the exponent of a soft maximum.
-_HOST_POWER = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +140,12 @@ def _optimizer_bytes(layout: Layout, workload: Workload, held: DeviceParameters)
     apart = np.asarray(layout.expert_parallel) > 1
     expert_ranks = np.maximum(1, ranks * layout.tensor_parallel / layout.expert_parallel)
     mine = held.dense / ranks + held.expert / np.where(apart, expert_ranks, ranks)
-    return mine * _OPTIMIZER_BYTES * (_LORA_SHARE if workload.lora_rank else 1.0)
+    return mine * _OPTIMIZER_BYTES * _trained_share(workload)
+
+
+def _trained_share(workload: Workload) -> float:
+    """Of the weights: frozen ones have no gradient."""
+    return assumed("lora_weights") if workload.lora_rank else 1.0
 
 
 def _data_collectives(
@@ -152,7 +154,7 @@ def _data_collectives(
     """(gradient sum, weight gather) seconds, experts over their own replicas."""
     replicas = np.asarray(layout.data_parallel) * layout.context_parallel
     stride = np.asarray(layout.tensor_parallel)
-    share = _LORA_SHARE if workload.lora_rank else 1.0
+    share = _trained_share(workload)
     size = 2 if software.bf16_gradients else 4
     parts = [(held.dense, replicas, stride)]
     if np.any(np.asarray(held.expert) > 0):
@@ -321,7 +323,8 @@ def _compute_passes(
     start = stage.layers * (rates.layer_s + stage.local_experts * rates.expert_s)
     # The host runs ahead of the chip: only what it needs beyond the chip's own time is seen.
     device = linear + experts + attention + moving + routing
-    start = (start**_HOST_POWER + device**_HOST_POWER) ** (1 / _HOST_POWER) - device
+    power = assumed("host_exponent")
+    start = (start**power + device**power) ** (1 / power) - device
     return {
         "matmuls": _Pass(linear, linear + (backward - 1) * gradients, matmul * linear),
         "experts": _Pass(
