@@ -47,3 +47,18 @@ SiteName = Annotated[str, typer.Option(help="Where the machines stand.")]
 Top = Annotated[int, typer.Option(help="Plans to list.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SummaryJson = Annotated[bool, typer.Option("--json", help="Print summary.json.")]
+
+
+def default_folder(command: str, model: str) -> Path:
+    """Where a command writes what it found of a model: a name, or a path to its description.
+
+    A config.json is named by its folder, as the model hubs lay them out.
+    """
+    path = Path(model)
+    if path.suffix not in (".json", ".toml"):
+        name = path.name
+    elif path.stem == "config" and path.parent.name:
+        name = path.parent.name
+    else:
+        name = path.stem
+    return Path("rainshadow-out") / f"{command}-{name or 'none'}"

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rainshadow.cli_options import Prices, Region, SiteName, SummaryJson, Systems, Top
+from rainshadow.cli_options import (
+    Prices,
+    Region,
+    SiteName,
+    SummaryJson,
+    Systems,
+    Top,
+    default_folder,
+)
 
 if TYPE_CHECKING:
     from rainshadow.cluster.planner.sweep import Outcome, Task
@@ -85,7 +93,7 @@ def command(
         load_site(site),
         targets.quantity(tokens, "--tokens"),
     )
-    folder = out or Path("rainshadow-out") / f"plan-{Path(models[0]).stem if models else 'none'}"
+    folder = out or default_folder("plan", models[0] if models else "")
     check_output(folder)
     tasks = _tasks(
         models, targets.system_names(on), targets.chip_counts(chips), limits,

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rainshadow.cli_options import Prices, Region, SiteName, SummaryJson, Systems, Top
+from rainshadow.cli_options import (
+    Prices,
+    Region,
+    SiteName,
+    SummaryJson,
+    Systems,
+    Top,
+    default_folder,
+)
 
 if TYPE_CHECKING:
     from rainshadow.cluster.serving.plan import Job
@@ -75,7 +83,7 @@ def command(
     _check_demand(requests_per_s, top)
     goal = chosen("objective", objective, SERVING_OBJECTIVES)
     prices, where = parse_prices(price or []), load_site(site)
-    folder = out or Path("rainshadow-out") / f"serve-{Path(model).stem}"
+    folder = out or default_folder("serve", model)
     check_output(folder)
     table = serving_table(
         job, [load_system(name) for name in system_names(on)], objective=goal, site=where,

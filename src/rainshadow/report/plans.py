@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rainshadow.report.rejections import rejection_lines
 from rainshadow.units import format_bytes, format_fraction, format_seconds
 
 _S_PER_DAY = 86400.0
@@ -71,9 +72,7 @@ def plans_text(summary: Summary) -> list[str]:
     lines.append("  no other plan is better in time, cost, energy and chips at once:")
     for plan in summary["pareto"]:
         lines.append(_row(f"{plan['chips']:,}", plan["system"], _totals(plan)))
-    for entry in summary["rejected"]:
-        fix = f"; to mend it: {entry['fix']}" if entry["fix"] else ""
-        lines.append(f"  not possible: {entry['what']}: {entry['why']}{fix}")
+    lines += rejection_lines(summary["rejected"])
     lines += [f"  note: {note}" for note in summary["notes"]]
     lines.append("  left out: " + "; ".join(summary["left_out"]))
     return lines

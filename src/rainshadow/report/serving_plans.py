@@ -7,6 +7,7 @@ from typing import Any
 
 from rainshadow.report.plan_page import figures_table, render
 from rainshadow.report.plans import ranged
+from rainshadow.report.rejections import rejection_lines
 from rainshadow.report.svg import scatter_chart
 from rainshadow.units import format_bytes
 
@@ -94,9 +95,7 @@ def serving_text(summary: Summary) -> list[str]:
             f"  {summary['requests_per_s']:g} requests/s: {best['replicas']:,} replicas, "
             f"{best['chips_in_all']:,} chips"
         )
-    for entry in summary["rejected"]:
-        fix = f"; to mend it: {entry['fix']}" if entry["fix"] else ""
-        lines.append(f"  not possible: {entry['what']}: {entry['why']}{fix}")
+    lines += rejection_lines(summary["rejected"])
     lines += [f"  note: {note}" for note in summary["notes"]]
     return [*lines, "  left out: " + "; ".join(summary["left_out"])]
 
