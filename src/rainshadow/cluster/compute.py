@@ -23,6 +23,8 @@ _FLOAT8 = PRECISIONS.index("float8")
 #: Values of hidden size that pass through memory per token and layer between matmuls, forward,
 #: fused kernels: two norms, each with its residual addition (two reads, two writes).
 _RESIDUAL_VALUES = 8
+#: Of a state space's channels: convolution and scan, each read and written; the gate, its product.
+_STATE_VALUES = 7
 #: The same for the MLP's inner width: the gate and its product; and for queries and keys: rotary.
 _GATED_VALUES, _PLAIN_VALUES, _ROTARY_VALUES = 3, 2, 2
 #: Bytes per score of attention that is not fused: scores, mask, softmax, dropout in 16 bits.
@@ -42,8 +44,8 @@ class StageWork:
     """Forward work of one device for one micro-batch, all layers of its stage.
 
     linear_flops, expert_flops: matmuls that may run at low precision.  attention_flops,
-    logits_flops: that may not.  vector_bytes: elementwise traffic.  matmul_bytes: weights and
-    activations the matmuls read and write.  layers: layers of the fullest stage.
+    state_flops, logits_flops: that may not.  vector_bytes: elementwise traffic.  matmul_bytes:
+    weights and activations the matmuls read and write.  layers: layers of the fullest stage.
     logits_*: of the last stage.  rows: tokens of the device, the matmuls' long side; narrow: their
     short side.  local_experts: experts a device starts kernels for.
     """
@@ -51,6 +53,7 @@ class StageWork:
     linear_flops: Any
     expert_flops: Any
     attention_flops: Any
+    state_flops: Any
     vector_bytes: Any
     expert_vector_bytes: Any
     matmul_bytes: Any
@@ -92,18 +95,19 @@ def stage_work(
     total = model.layers + model.prediction_layers
     moe_share = (model.moe_layers + (model.prediction_layers if model.moe else 0)) / total
     dense_share = 1 - moe_share
-    attention = 2 * sum(i * o for _, i, o, split in model.attention_matrices if split)
-    unsplit = 2 * sum(i * o for _, i, o, split in model.attention_matrices if not split)
+    attention = 2 * sum(share * i * o for i, o, split, share in model.mixer_matrices if split)
+    unsplit = 2 * sum(share * i * o for i, o, split, share in model.mixer_matrices if not split)
     matrices = 3 if model.gated else 2
     shared = model.moe.shared_ffn if model.moe else 0
     mlp = 2 * matrices * model.hidden * (dense_share * model.ffn + moe_share * shared)
+    mlp += 2 * moe_share * model.latent_parameters
     linear = rows * ((attention + mlp) / tensor + unsplit / spread)
     layer_vector = _vector_bytes(model, dense_share * model.ffn + moe_share * shared)
     vector = rows * (layer_vector[0] / spread + layer_vector[1] / tensor)
     low = np.asarray(layout.precision) >= _FLOAT8
     width = np.where(np.equal(layout.precision, _FLOAT32), _FP32 / _BF16, 1.0)
     inner = dense_share * model.ffn + moe_share * shared
-    operands = 2 * model.hidden / spread + (model.value_width + inner) / tensor
+    operands = 2 * model.hidden / spread + (model.mixed_width + inner) / tensor
     vector = vector + np.where(low, rows * operands * _QUANTIZE_BYTES, 0.0)
     scores = model.attention_flops(workload.sequence)
     if not software.fused_attention:
@@ -114,13 +118,14 @@ def stage_work(
         vector = vector + rows * _adapter_values(model) * _BF16 / spread
     experts = _expert_work(model, layout, rows, tensor, moe_share, software)
     weights = (attention + mlp) / 2 * _BF16 / tensor
-    widths = sum(i + o for _, i, o, _ in model.attention_matrices) + matrices * (
+    widths = sum(share * (i + o) for i, o, _, share in model.mixer_matrices) + matrices * (
         model.hidden + dense_share * model.ffn + moe_share * shared
     )
     return StageWork(
         linear_flops=full * linear,
         expert_flops=full * experts[0],
         attention_flops=full * rows * scores / tensor / _head_fraction(model.head_dim),
+        state_flops=full * rows * model.state_flops / tensor,
         vector_bytes=full * vector * software.vector_traffic * width,
         expert_vector_bytes=full * experts[1] * width,
         matmul_bytes=full * (weights + rows * widths * _BF16 / tensor) * width,
@@ -132,7 +137,7 @@ def stage_work(
         rows=rows,
         expert_rows=experts[3],
         expert_narrow=_whole_tiles(
-            min(model.hidden, model.moe.expert_ffn) if model.moe else model.hidden
+            min(model.expert_width, model.moe.expert_ffn) if model.moe else model.hidden
         ),
         local_experts=local_experts(model.moe.experts, layout) if model.moe else 0.0,
         narrow=_whole_tiles(np.minimum(model.hidden, (model.ffn or model.hidden)) / tensor),
@@ -143,7 +148,7 @@ def stage_work(
 
 def _adapter_values(model: TransformerModel) -> int:
     """Values per token and layer that LoRA's adapters of the projections read and add to."""
-    return sum(inputs + 2 * outputs for _, inputs, outputs, _ in model.attention_matrices)
+    return round(sum(share * (i + 2 * o) for i, o, _, share in model.mixer_matrices))
 
 
 def _head_fraction(head_dim: int) -> float:
@@ -165,8 +170,10 @@ def _vector_bytes(model: TransformerModel, inner: float) -> tuple[float, float]:
     outside = _RESIDUAL_VALUES * model.hidden * _BF16
     gate = _GATED_VALUES if model.gated else _PLAIN_VALUES
     rotary = 0 if model.max_positions else _ROTARY_VALUES
-    inside = (gate * inner + rotary * model.query_width) * _BF16
-    return outside, inside
+    mixed = rotary * model.query_width * model.attention_layers / model.layers
+    if model.ssm is not None:
+        mixed += _STATE_VALUES * model.ssm.inner * model.ssm.layers / model.layers
+    return outside, (gate * inner + mixed) * _BF16
 
 
 def _expert_work(
@@ -183,20 +190,21 @@ def _expert_work(
         return 0.0, 0.0, 0.0, np.asarray(rows)
     matrices = 3 if model.gated else 2
     routed = rows / tensor * moe.top_k
-    flops = routed * 2 * matrices * model.hidden * moe.expert_ffn
+    width = model.expert_width
+    flops = routed * 2 * matrices * width * moe.expert_ffn
     flops = flops + rows / tensor * 2 * model.hidden * moe.experts
     inner = _GATED_VALUES * moe.expert_ffn if model.gated else _PLAIN_VALUES * moe.expert_ffn
-    values = _ROUTED_VALUES * model.hidden + inner
+    values = _ROUTED_VALUES * width + inner
     if model.bias:
         # Grouped matmuls cannot add a bias on their way out: every output is read and written.
-        values += 2 * (model.hidden + (matrices - 1) * moe.expert_ffn)
+        values += 2 * (width + (matrices - 1) * moe.expert_ffn)
     vector = routed * values * _BF16
     low = np.asarray(layout.precision) >= _FLOAT8
-    operands = _QUANTIZE_BYTES * (model.hidden + moe.expert_ffn) * software.expert_casts
+    operands = _QUANTIZE_BYTES * (width + moe.expert_ffn) * software.expert_casts
     vector = vector + np.where(low, routed * operands, 0.0)
     local = local_experts(moe.experts, layout)
     traffic = local * model.expert_parameters * _BF16
-    traffic = traffic + routed * matrices * (model.hidden + moe.expert_ffn) * _BF16
+    traffic = traffic + routed * matrices * (width + moe.expert_ffn) * _BF16
     return moe_share * flops, moe_share * vector, moe_share * traffic, routed / local
 
 

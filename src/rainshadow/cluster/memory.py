@@ -156,9 +156,10 @@ def _activations(
     if moe is not None:
         inner += moe_share * moe.shared_ffn
         made = (2 if model.gated else 1) * moe.expert_ffn * value
-        routed = moe_share * moe.top_k * (made + (moe.expert_ffn + 2 * model.hidden) * operand)
-    widths = model.query_width + model.kv_values_per_token + model.value_width
-    inside = (widths + (2 if model.gated else 1) * inner) * value + inner * operand
+        routed = (
+            moe_share * moe.top_k * (made + (moe.expert_ffn + 2 * model.expert_width) * operand)
+        )
+    inside = (model.mixer_width + (2 if model.gated else 1) * inner) * value + inner * operand
     scores = 0.0 if software.fused_attention else 5.0 * model.heads * workload.sequence
     cheap = rows * scores / tensor
     if software.fused_attention:

@@ -1,4 +1,4 @@
-"""Knows what a transformer is made of: parameters and FLOPs, counted exactly; no machine in it.
+"""Knows what a transformer or hybrid is made of: parameters and FLOPs, counted exactly; no machine.
 
 Reading files is left to `cluster.model_files`. One multiply-add is two FLOPs. Attention counts
 only the pairs a causal or windowed mask keeps, because that is what kernels execute.
@@ -14,7 +14,8 @@ from functools import cached_property
 class MixtureOfExperts:
     """Experts beside or instead of the dense MLP. shared_ffn: width of all shared experts.
 
-    dense_layers: layers that keep a dense MLP of the model's `ffn`.
+    dense_layers: layers that keep a dense MLP of the model's `ffn`.  latent: width that routed
+    experts read and write (LatentMoE), 0 for the model's own.
     """
 
     experts: int
@@ -22,6 +23,7 @@ class MixtureOfExperts:
     expert_ffn: int
     shared_ffn: int = 0
     dense_layers: int = 0
+    latent: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,40 @@ class LatentAttention:
     nope_dim: int
     rope_dim: int
     value_dim: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateSpace:
+    """Mamba-2 mixers, in place of attention in `layers` of the model's layers (arXiv 2405.21060).
+
+    state: values that each channel keeps.  groups: of heads that share what writes to and reads
+    from the state.  conv: taps of the convolution before it.  chunk: tokens that a kernel works on
+    at a time.
+    """
+
+    layers: int
+    heads: int
+    head_dim: int
+    state: int
+    groups: int
+    conv: int = 4
+    chunk: int = 128
+
+    @property
+    def inner(self) -> int:
+        """Channels of all heads."""
+        return self.heads * self.head_dim
+
+    @property
+    def convolved(self) -> int:
+        """Channels that pass the convolution: the input, and what writes to and reads the state."""
+        return self.inner + 2 * self.groups * self.state
+
+    @property
+    def flops(self) -> int:
+        """Per token: within a chunk, where a causal mask keeps half, and through the state."""
+        inside = self.chunk * (self.groups * self.state + self.inner)
+        return inside + 4 * self.inner * self.state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +90,9 @@ class Encoder:
 class TransformerModel:
     """One transformer.
 
-    ffn: width of the dense MLP.  max_positions: learned position embeddings, 0 for rotary.
+    layers: each one mixer (attention, or a state space) and one MLP.
+    ffn: width of the dense MLP, 0 in a hybrid whose other layers have none.
+    max_positions: learned position embeddings, 0 for rotary.
     window: keys a windowed layer sees, 0 for none; global_layers: layers that see all keys.
     prediction_layers: multi-token-prediction layers (DeepSeek-V3), each one layer and one
     projection of 2 hidden -> hidden.  sources: keys of data/sources.toml.
@@ -80,6 +118,7 @@ class TransformerModel:
     prediction_layers: int = 0
     moe: MixtureOfExperts | None = None
     mla: LatentAttention | None = None
+    ssm: StateSpace | None = None
     encoder: Encoder | None = None
     aliases: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
@@ -98,9 +137,19 @@ class TransformerModel:
         return self.layers - self.dense_layers
 
     @property
+    def attention_layers(self) -> int:
+        """Layers whose mixer is attention."""
+        return self.layers - (self.ssm.layers if self.ssm is not None else 0)
+
+    @property
     def full_layers(self) -> int:
         """Layers whose attention sees all keys."""
-        return self.global_layers if self.window else self.layers
+        return self.global_layers if self.window else self.attention_layers
+
+    @property
+    def windowed_layers(self) -> int:
+        """Layers whose attention sees the last keys only."""
+        return self.attention_layers - self.full_layers
 
     # Parameters.
 
@@ -143,6 +192,47 @@ class TransformerModel:
         return tuple(rows)
 
     @cached_property
+    def mixer_matrices(self) -> tuple[tuple[int, int, bool, float], ...]:
+        """(inputs, outputs, split by tensor parallelism, share of the layers that have it)."""
+        share = self.attention_layers / self.layers
+        mine = tuple((i, o, split, share) for _, i, o, split in self.attention_matrices)
+        if self.ssm is None:
+            return mine
+        entry = self.ssm.inner + self.ssm.convolved + self.ssm.heads
+        mamba = ((self.hidden, entry), (self.ssm.inner, self.hidden))
+        return mine + tuple((i, o, True, 1 - share) for i, o in mamba)
+
+    @property
+    def mixed_width(self) -> float:
+        """Rows of the output projection of a mixer, averaged over layers."""
+        if self.ssm is None:
+            return self.value_width
+        total = self.attention_layers * self.value_width + self.ssm.layers * self.ssm.inner
+        return total / self.layers
+
+    @cached_property
+    def mixer_width(self) -> float:
+        """Values that a mixer keeps of a token for the backward pass, averaged over layers."""
+        attention = self.query_width + self.kv_values_per_token + self.value_width
+        if self.ssm is None:
+            return attention
+        share = self.attention_layers / self.layers
+        mamba = self.ssm.convolved + 2 * self.ssm.inner  # convolved, the gate, and the result
+        return share * attention + (1 - share) * mamba
+
+    @cached_property
+    def mixer_parameters(self) -> float:
+        """Weights of one layer's mixer, averaged over layers; a whole number without a hybrid."""
+        if self.ssm is None:
+            return self.attention_parameters
+        ssm = self.ssm
+        entry = ssm.inner + ssm.convolved + ssm.heads
+        small = ssm.convolved * (ssm.conv + 1) + 3 * ssm.heads + ssm.inner
+        mamba = self.hidden * (entry + ssm.inner) + small
+        total = self.attention_layers * self.attention_parameters + ssm.layers * mamba
+        return total / self.layers
+
+    @cached_property
     def attention_parameters(self) -> int:
         """Weights of one layer's attention, biases included."""
         count = sum(rows * columns for _, rows, columns, _ in self.attention_matrices)
@@ -163,24 +253,38 @@ class TransformerModel:
         """The two norms of a layer."""
         return 2 * self.hidden * (2 if self.layer_norm else 1)
 
+    @property
+    def expert_width(self) -> int:
+        """Values of a token that a routed expert reads and writes."""
+        return (self.moe.latent if self.moe is not None else 0) or self.hidden
+
     @cached_property
     def expert_parameters(self) -> int:
         """One routed expert."""
-        return self.mlp_parameters(self.moe.expert_ffn) if self.moe is not None else 0
+        if self.moe is None:
+            return 0
+        if not self.moe.latent:
+            return self.mlp_parameters(self.moe.expert_ffn)
+        return (3 if self.gated else 2) * self.moe.latent * self.moe.expert_ffn
+
+    @property
+    def latent_parameters(self) -> int:
+        """Of a layer with experts: into their width and back."""
+        return 2 * self.hidden * self.moe.latent if self.moe is not None else 0
 
     @cached_property
-    def dense_layer_parameters(self) -> int:
+    def dense_layer_parameters(self) -> float:
         """One layer with a dense MLP."""
-        return self.attention_parameters + self.norm_parameters + self.mlp_parameters(self.ffn)
+        return self.mixer_parameters + self.norm_parameters + self.mlp_parameters(self.ffn)
 
     @cached_property
-    def moe_shared_parameters(self) -> int:
+    def moe_shared_parameters(self) -> float:
         """One layer with experts, without the routed experts: every expert-parallel rank has it."""
         if self.moe is None:
             return 0
         shared = self.mlp_parameters(self.moe.shared_ffn) if self.moe.shared_ffn else 0
-        router = self.hidden * self.moe.experts
-        return self.attention_parameters + self.norm_parameters + shared + router
+        router = self.hidden * self.moe.experts + self.latent_parameters
+        return self.mixer_parameters + self.norm_parameters + shared + router
 
     @cached_property
     def embedding_parameters(self) -> int:
@@ -199,12 +303,12 @@ class TransformerModel:
         return tower.layers * layer + tower.hidden * self.hidden
 
     @cached_property
-    def prediction_parameters(self) -> int:
+    def prediction_parameters(self) -> float:
         """The multi-token-prediction layers."""
         return self.prediction_layers * (self._last_layer_parameters + 2 * self.hidden**2)
 
     @property
-    def _last_layer_parameters(self) -> int:
+    def _last_layer_parameters(self) -> float:
         if self.moe is None:
             return self.dense_layer_parameters
         return self.moe_shared_parameters + self.moe.experts * self.expert_parameters
@@ -215,13 +319,8 @@ class TransformerModel:
         experts = self.moe.experts if self.moe is not None else 0
         moe_layer = self.moe_shared_parameters + experts * self.expert_parameters
         final_norm = self.norm_parameters // 2
-        return (
-            self.dense_layers * self.dense_layer_parameters
-            + self.moe_layers * moe_layer
-            + self.embedding_parameters
-            + self.encoder_parameters
-            + final_norm
-        )
+        layers = self.dense_layers * self.dense_layer_parameters + self.moe_layers * moe_layer
+        return round(layers) + self.embedding_parameters + self.encoder_parameters + final_norm
 
     @cached_property
     def num_active_parameters(self) -> int:
@@ -234,22 +333,23 @@ class TransformerModel:
     # FLOPs of the forward pass; the backward pass of a matmul is twice as much.
 
     @cached_property
-    def dense_layer_matmul_flops(self) -> int:
+    def dense_layer_matmul_flops(self) -> float:
         """Per token: projections and MLP of a layer with a dense MLP."""
         return self._projection_flops + 2 * (3 if self.gated else 2) * self.hidden * self.ffn
 
     @cached_property
-    def moe_layer_matmul_flops(self) -> int:
+    def moe_layer_matmul_flops(self) -> float:
         """Per token: projections, shared experts, router and top-k experts."""
         if self.moe is None:
             return 0
-        width = self.moe.top_k * self.moe.expert_ffn + self.moe.shared_ffn
-        mlp = 2 * (3 if self.gated else 2) * self.hidden * width
+        routed = self.moe.top_k * self.moe.expert_ffn * self.expert_width
+        shared = self.moe.shared_ffn * self.hidden
+        mlp = 2 * (3 if self.gated else 2) * (routed + shared) + 2 * self.latent_parameters
         return self._projection_flops + mlp + 2 * self.hidden * self.moe.experts
 
     @property
-    def _projection_flops(self) -> int:
-        return 2 * sum(rows * columns for _, rows, columns, _ in self.attention_matrices)
+    def _projection_flops(self) -> float:
+        return 2 * sum(share * i * o for i, o, _, share in self.mixer_matrices)
 
     def attention_flops(self, sequence: int) -> float:
         """Per token and layer, averaged over layers: scores and weighted values, kept pairs only.
@@ -258,8 +358,13 @@ class TransformerModel:
         """
         seen = sequence / 2 if self.causal else float(sequence)
         windowed = min(seen, self.window) if self.window else seen
-        keys = self.full_layers * seen + (self.layers - self.full_layers) * windowed
+        keys = self.full_layers * seen + self.windowed_layers * windowed
         return 2 * (self.query_width + self.value_width) * keys / self.layers
+
+    @property
+    def state_flops(self) -> float:
+        """Per token and layer, averaged over layers: what state spaces do with their states."""
+        return self.ssm.layers * self.ssm.flops / self.layers if self.ssm is not None else 0.0
 
     @property
     def logits_flops(self) -> int:
@@ -271,7 +376,7 @@ class TransformerModel:
         last = (
             self.moe_layer_matmul_flops if self.moe is not None else self.dense_layer_matmul_flops
         )
-        attention = self.attention_flops(sequence)
+        attention = self.attention_flops(sequence) + self.state_flops
         extra = last + attention + 4 * self.hidden**2 + self.logits_flops
         return (
             self.dense_layers * self.dense_layer_matmul_flops

@@ -19,11 +19,17 @@ from rainshadow.cluster.model import (
     Encoder,
     LatentAttention,
     MixtureOfExperts,
+    StateSpace,
     TransformerModel,
 )
 from rainshadow.errors import InputError, MachineDataError, NotModelled, UnknownNameError
 
-_PARTS: dict[str, type] = {"moe": MixtureOfExperts, "mla": LatentAttention, "encoder": Encoder}
+_PARTS: dict[str, type] = {
+    "moe": MixtureOfExperts,
+    "mla": LatentAttention,
+    "ssm": StateSpace,
+    "encoder": Encoder,
+}
 
 
 @cache
@@ -158,7 +164,9 @@ def _contradictions(model: TransformerModel, file: str) -> list[str]:
         faults.append(f"{file}: moe.top_k {moe.top_k} is more than moe.experts {moe.experts}")
     if moe is not None and moe.dense_layers > model.layers:
         faults.append(f"{file}: moe.dense_layers {moe.dense_layers} is more than layers")
-    if model.dense_layers and model.ffn < 1:
+    if model.ssm is not None and model.ssm.layers >= model.layers:
+        faults.append(f"{file}: ssm.layers {model.ssm.layers}: at least one layer has attention")
+    if model.dense_layers and model.ffn < 1 and model.ssm is None:
         faults.append(f"{file}: ffn: expected 1 or more for layers with a dense MLP")
     if model.global_layers > model.layers:
         faults.append(f"{file}: global_layers {model.global_layers} is more than layers")
@@ -170,7 +178,7 @@ _TWO_MATRICES = {"gpt2", "gpt_neox", "mpt", "bloom", "opt", "bert", "falcon", "n
 _KNOWN_TYPES = _TWO_MATRICES | {
     *("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen2_moe", "qwen3_moe", "gemma", "gemma2"),
     *("gemma3", "gemma3_text", "deepseek_v2", "deepseek_v3", "kimi_k2", "gpt_oss", "phi3", "olmo2"),
-    *("llama4_text", "llama4", "granite", "internlm2", "yi", "glm4_moe", "glm4"),
+    *("llama4_text", "llama4", "granite", "internlm2", "yi", "glm4_moe", "glm4", "nemotron_h"),
 }
 
 
@@ -205,7 +213,7 @@ def model_from_config(config: Mapping[str, Any], name: str, file: str) -> Transf
         "kv_heads": _first(config, "num_key_value_heads", default=heads),
         "ffn": _dense_width(config, hidden),
         "vocab": config.get("vocab_size"),
-        "gated": kind not in _TWO_MATRICES,
+        "gated": kind not in _TWO_MATRICES and kind != "nemotron_h",
         "tied_embeddings": bool(config.get("tie_word_embeddings", kind in ("gpt2", "gemma"))),
         "bias": bool(_first(config, "attention_bias", default=kind in ("gpt2", "bloom", "opt"))),
         "layer_norm": kind in _TWO_MATRICES,
@@ -219,10 +227,55 @@ def model_from_config(config: Mapping[str, Any], name: str, file: str) -> Transf
     if kind == "bert":
         table["causal"] = False
     table.update(_config_parts(config))
+    if kind == "nemotron_h":
+        _as_hybrid(table, config, file)
     missing = [key for key in ("layers", "hidden", "heads", "vocab") if table[key] is None]
     if missing:
         raise MachineDataError([f"{file}: no key for {key}" for key in missing])
     return model_from_table(table, file)
+
+
+def _as_hybrid(table: dict[str, Any], config: Mapping[str, Any], file: str) -> None:
+    """A stack of mixers and MLPs, each a layer of its own to the config, as our pairs of them.
+
+    Attention layers have no MLP of their own, nor experts.
+    Errors: `MachineDataError` where the config has no pattern.
+    """
+    kinds = _block_kinds(config)
+    if not kinds:
+        raise MachineDataError([f"{file}: no key hybrid_override_pattern or layers_block_type"])
+    count = {kind: kinds.count(kind) for kind in ("mamba", "attention", "moe", "mlp")}
+    mixers = count["mamba"] + count["attention"]
+    table["layers"] = mixers
+    table["ssm"] = {
+        "layers": count["mamba"],
+        "heads": config.get("mamba_num_heads"),
+        "head_dim": config.get("mamba_head_dim"),
+        "state": _first(config, "ssm_state_size", default=128),
+        "groups": _first(config, "n_groups", default=8),
+        "conv": _first(config, "conv_kernel", default=4),
+        "chunk": _first(config, "chunk_size", default=128),
+    }
+    if count["moe"]:
+        table["moe"] |= {
+            "dense_layers": mixers - count["moe"],
+            "latent": _first(config, "moe_latent_size", default=0),
+            "shared_ffn": _first(config, "moe_shared_expert_intermediate_size", default=0),
+        }
+        table["ffn"] = 0
+    else:  # every mixer has a part of the MLPs there are
+        table.pop("moe", None)
+        table["ffn"] = round(table["ffn"] * count["mlp"] / mixers)
+
+
+def _block_kinds(config: Mapping[str, Any]) -> list[str]:
+    """What each layer of a nemotron_h config is."""
+    kinds = config.get("layers_block_type")
+    if isinstance(kinds, list):
+        return [str(kind) for kind in kinds]
+    letters = {"M": "mamba", "*": "attention", "E": "moe", "-": "mlp"}
+    pattern = str(config.get("hybrid_override_pattern") or "")
+    return [letters[letter] for letter in pattern if letter in letters]
 
 
 def _dense_width(config: Mapping[str, Any], hidden: int | None) -> Any:

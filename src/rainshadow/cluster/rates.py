@@ -54,6 +54,7 @@ class Calibration:
     mxfp8: float
     nvfp4: float
     attention: float
+    states: float
     experts: float
     memory: float
     layer_s: float
@@ -75,6 +76,7 @@ class Rates:
     linear: Any
     experts: Any
     attention: Any
+    states: Any
     logits: Any
     memory: Any
     layer_s: Any
@@ -197,6 +199,7 @@ def rates_of(
         linear=peaks * reached,
         experts=peaks * reached * fitted.experts * software.experts,
         attention=wide * fitted.attention * software.attention,
+        states=wide * fitted.attention * fitted.states,
         logits=wide,
         memory=memory * fitted.memory,
         layer_s=fitted.layer_s * software.launch,

@@ -87,23 +87,14 @@ def step_work(
     of_layers = tensor.layer_s(
         links, stage.rows, model.hidden, layout.tensor_parallel, layout.sequence_parallel
     )
-    expert_s: Any = 0.0
-    if moe is not None:
-        moe_layers = stage.layers * model.moe_layers / model.layers
-        expert_s = moe_layers * expert.layer_s(
-            links,
-            stage.rows,
-            model.hidden,
-            moe.top_k,
-            layout.expert_parallel,
-            layout.tensor_parallel,
-        )
-        expert_s = expert_s * workload.expert_imbalance
     width = 2 * model.kv_heads * model.head_dim
     if model.mla is not None:
         width = model.query_width + model.value_width
-    context_s = stage.layers * context.layer_s(
-        links, stage.rows, width, layout.context_parallel, layout.tensor_parallel
+    attention_share = model.attention_layers / model.layers
+    context_s = (
+        stage.layers
+        * attention_share
+        * context.layer_s(links, stage.rows, width, layout.context_parallel, layout.tensor_parallel)
     )
     inner = np.asarray(layout.tensor_parallel) * layout.context_parallel
     spread = layout.tensor_parallel
@@ -119,7 +110,7 @@ def step_work(
     return StepWork(
         stage=stage,
         tensor_s=split_layers * of_layers,
-        expert_s=expert_s,
+        expert_s=_expert_exchange_s(model, links, layout, workload, stage),
         context_s=context_s,
         transfer_s=transfer_s,
         scatter_s=scatter_s,
@@ -131,6 +122,25 @@ def step_work(
         ),
         memory=memory,
     )
+
+
+def _expert_exchange_s(
+    model: TransformerModel, links: Links, layout: Layout, workload: Workload, stage: StageWork
+) -> Any:
+    """Seconds that tokens travel to their experts and back, forward, all layers of the stage."""
+    moe = model.moe
+    if moe is None:
+        return 0.0
+    of_layer = expert.layer_s(
+        links,
+        stage.rows,
+        model.expert_width,
+        moe.top_k,
+        layout.expert_parallel,
+        layout.tensor_parallel,
+    )
+    layers = stage.layers * model.moe_layers / model.layers
+    return layers * of_layer * workload.expert_imbalance
 
 
 def _optimizer_bytes(layout: Layout, workload: Workload, held: DeviceParameters) -> Any:
@@ -315,7 +325,7 @@ def _compute_passes(
     shape = shape * _shape(stage.expert_narrow, rates.half_width)
     experts = experts / (_of(rates.experts, precision) * shape)
     experts = experts + stage.expert_matmul_bytes / rates.memory
-    attention = stage.attention_flops / rates.attention
+    attention = stage.attention_flops / rates.attention + stage.state_flops / rates.states
     fused = np.asarray(stage.fused_attention, dtype=bool)
     attention_back = np.where(fused, _BACKWARD_FUSED_ATTENTION, _BACKWARD_MATMULS)
     moving = stage.vector_bytes / rates.memory

@@ -6,7 +6,8 @@ import pytest
 
 from rainshadow.cluster.layout import Layout
 from rainshadow.cluster.model_files import load_model
-from rainshadow.report.exports import megatron, megatron_bridge
+from rainshadow.errors import NotModelled
+from rainshadow.report.exports import megatron, megatron_bridge, torchtitan
 
 MODEL = load_model("llama_3_1_8b")
 
@@ -38,3 +39,11 @@ def test_without_shards_gradients_overlap_and_no_parameter_is_gathered():
     bridge = megatron_bridge.export(plan, MODEL).split("\n")
     assert "ddp.overlap_grad_reduce=true" in bridge
     assert "ddp.overlap_param_gather=false" in bridge
+
+
+@pytest.mark.parametrize("program", [megatron, torchtitan])
+def test_a_hybrid_goes_to_megatron_bridge_alone(program):
+    hybrid = load_model("nemotron_3_nano")
+    with pytest.raises(NotModelled, match=r"state-space layers[\s\S]*megatron_bridge_overrides"):
+        program.export(_plan(), hybrid)
+    assert "model.tensor_model_parallel_size=2" in megatron_bridge.export(_plan(), hybrid)

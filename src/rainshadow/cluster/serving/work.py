@@ -121,9 +121,16 @@ class Work:
         """Values of the KV cache of one sequence of `context` tokens, all layers."""
         model = self.model
         seen = np.minimum(context, model.window) if model.window else context
-        windowed = model.layers - model.full_layers
+        windowed = model.windowed_layers
         per_token = model.kv_values_per_token
-        return per_token * (model.full_layers * np.asarray(context, dtype=float) + windowed * seen)
+        keys = model.full_layers * np.asarray(context, dtype=float) + windowed * seen
+        return per_token * keys + self.state_values
+
+    @property
+    def state_values(self) -> int:
+        """Of one sequence, all state spaces: 32 bits each, counted as two values."""
+        ssm = self.model.ssm
+        return 2 * ssm.layers * ssm.inner * ssm.state if ssm is not None else 0
 
     def decode_attention_flops(self, context: Real) -> Real:
         """Scores and weighted values of one new token against `context` cached ones."""
@@ -131,8 +138,11 @@ class Work:
         width = model.query_width + model.value_width
         if mla is not None:
             width = model.heads * (2 * mla.kv_rank + mla.rope_dim)
-        return 2 * width * self.cached_values(context) / model.kv_values_per_token
+        keys = (self.cached_values(context) - self.state_values) / model.kv_values_per_token
+        states = model.ssm.layers * 4 * model.ssm.inner * model.ssm.state if model.ssm else 0
+        return 2 * width * keys + states
 
     def prefill_attention_flops(self, tokens: float) -> float:
         """Attention of a prompt of `tokens`, all layers, pairs that the mask keeps."""
-        return self.model.layers * self.model.attention_flops(int(tokens)) * tokens
+        per_token = self.model.attention_flops(int(tokens)) + self.model.state_flops
+        return self.model.layers * per_token * tokens

@@ -28,6 +28,11 @@ def export(plan: Mapping[str, Any], model: TransformerModel) -> str:
             f"torchtitan has no schedule {schedule} with offload {layout['offload']}",
             fix="plan with --space mainstream",
         )
+    if model.ssm is not None:
+        raise NotModelled(
+            f"{model.title} has state-space layers, which torchtitan has no model for",
+            fix="take megatron_bridge_overrides.txt",
+        )
     name = _SCHEDULES[schedule]
     if schedule == "1f1b" and layout["virtual_stages"] > 1:
         name = "Interleaved1F1B"
