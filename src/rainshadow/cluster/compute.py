@@ -23,6 +23,9 @@ _FLOAT8 = PRECISIONS.index("float8")
 #: Values of hidden size that pass through memory per token and layer between matmuls, forward,
 #: fused kernels: two norms, each with its residual addition (two reads, two writes).
 _RESIDUAL_VALUES = 8
+#: With several residual streams: each half of a layer reads all and writes their mixture, then
+#: reads all and its own result, and writes all (arXiv 2512.24880, section 4.3.1).
+_STREAM_VALUES, _MIXTURE_VALUES = 6, 4
 #: Of a state space's channels: convolution and scan, each read and written; the gate, its product.
 _STATE_VALUES = 7
 #: The same for the MLP's inner width: the gate and its product; and for queries and keys: rotary.
@@ -43,16 +46,18 @@ _ROUTED_VALUES = 6
 class StageWork:
     """Forward work of one device for one micro-batch, all layers of its stage.
 
-    linear_flops, expert_flops: matmuls that may run at low precision.  attention_flops,
-    state_flops, logits_flops: that may not.  vector_bytes: elementwise traffic.  matmul_bytes:
-    weights and activations the matmuls read and write.  layers: layers of the fullest stage.
-    logits_*: of the last stage.  rows: tokens of the device, the matmuls' long side; narrow: their
-    short side.  local_experts: experts a device starts kernels for.
+    linear_flops, expert_flops: matmuls that may run at low precision. attention_flops,
+    picked_flops (attention that picks its keys), state_flops, logits_flops: that may not.
+    vector_bytes: elementwise traffic. matmul_bytes: weights and activations the matmuls read and
+    write. layers: layers of the fullest stage. logits_*: of the last stage. rows: tokens of the
+    device, the matmuls' long side; narrow: their short side. local_experts: experts a device
+    starts kernels for.
     """
 
     linear_flops: Any
     expert_flops: Any
     attention_flops: Any
+    picked_flops: Any
     state_flops: Any
     vector_bytes: Any
     expert_vector_bytes: Any
@@ -116,6 +121,8 @@ def stage_work(
         vector = vector + keys * _UNFUSED_SCORE_BYTES
     if workload.lora_rank:
         vector = vector + rows * _adapter_values(model) * _BF16 / spread
+    outputs = 1 + model.prediction_layers
+    picked = 0.0 if model.compressed is None else scores
     experts = _expert_work(model, layout, rows, tensor, moe_share, software)
     weights = (attention + mlp) / 2 * _BF16 / tensor
     widths = sum(share * (i + o) for i, o, _, share in model.mixer_matrices) + matrices * (
@@ -124,14 +131,15 @@ def stage_work(
     return StageWork(
         linear_flops=full * linear,
         expert_flops=full * experts[0],
-        attention_flops=full * rows * scores / tensor / _head_fraction(model.head_dim),
+        attention_flops=full * rows * (scores - picked) / tensor / _head_fraction(model.head_dim),
+        picked_flops=full * rows * picked / tensor,
         state_flops=full * rows * model.state_flops / tensor,
         vector_bytes=full * vector * software.vector_traffic * width,
         expert_vector_bytes=full * experts[1] * width,
         matmul_bytes=full * (weights + rows * widths * _BF16 / tensor) * width,
         expert_matmul_bytes=full * experts[2] * width,
-        logits_flops=rows * model.logits_flops / tensor,
-        logits_bytes=rows * model.vocab * _LOGIT_BYTES / tensor,
+        logits_flops=rows * outputs * model.logits_flops / tensor,
+        logits_bytes=rows * outputs * model.vocab * _LOGIT_BYTES / tensor,
         layers=full,
         last_layers=last,
         rows=rows,
@@ -167,7 +175,8 @@ def _whole_tiles(width: Any) -> Any:
 
 def _vector_bytes(model: TransformerModel, inner: float) -> tuple[float, float]:
     """Elementwise bytes per token and layer: (outside tensor-parallel regions, inside)."""
-    outside = _RESIDUAL_VALUES * model.hidden * _BF16
+    streams = _STREAM_VALUES * model.streams + _MIXTURE_VALUES
+    outside = (_RESIDUAL_VALUES if model.streams == 1 else streams) * model.hidden * _BF16
     gate = _GATED_VALUES if model.gated else _PLAIN_VALUES
     rotary = 0 if model.max_positions else _ROTARY_VALUES
     mixed = rotary * model.query_width * model.attention_layers / model.layers

@@ -146,7 +146,7 @@ def _activations(
     operand = _OPERAND_BYTES[np.asarray(layout.precision)]
     value = np.where(np.equal(layout.precision, _FLOAT32), _FP32, _BF16)
     norms = 2 * model.hidden
-    outside = norms * value + norms * operand
+    outside = norms * model.streams * value + norms * operand
     if not software.fused_attention:
         outside = outside + 2 * model.hidden * _MASK_BYTES
     moe = model.moe
@@ -166,7 +166,7 @@ def _activations(
         cheap = rows * (norms * operand / spread + inner * operand / tensor)
     everything = rows * (outside / spread + (inside + routed + scores) / tensor)
     layer = recompute.activation_bytes(
-        layout.recompute, everything, cheap, rows * model.hidden * value / spread
+        layout.recompute, everything, cheap, rows * model.streams * model.hidden * value / spread
     )
     flying = pipeline.in_flight(
         layout.pipeline_parallel,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from rainshadow.cluster.mixers import CompressedAttention, LatentAttention, StateSpace
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixtureOfExperts:
@@ -24,54 +26,6 @@ class MixtureOfExperts:
     shared_ffn: int = 0
     dense_layers: int = 0
     latent: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatentAttention:
-    """Multi-head latent attention (DeepSeek-V2): low-rank queries and a compressed KV cache.
-
-    q_rank 0: queries are not compressed. nope_dim, rope_dim, value_dim: per head.
-    """
-
-    q_rank: int
-    kv_rank: int
-    nope_dim: int
-    rope_dim: int
-    value_dim: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StateSpace:
-    """Mamba-2 mixers, in place of attention in `layers` of the model's layers (arXiv 2405.21060).
-
-    state: values that each channel keeps.  groups: of heads that share what writes to and reads
-    from the state.  conv: taps of the convolution before it.  chunk: tokens that a kernel works on
-    at a time.
-    """
-
-    layers: int
-    heads: int
-    head_dim: int
-    state: int
-    groups: int
-    conv: int = 4
-    chunk: int = 128
-
-    @property
-    def inner(self) -> int:
-        """Channels of all heads."""
-        return self.heads * self.head_dim
-
-    @property
-    def convolved(self) -> int:
-        """Channels that pass the convolution: the input, and what writes to and reads the state."""
-        return self.inner + 2 * self.groups * self.state
-
-    @property
-    def flops(self) -> int:
-        """Per token: within a chunk, where a causal mask keeps half, and through the state."""
-        inside = self.chunk * (self.groups * self.state + self.inner)
-        return inside + 4 * self.inner * self.state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +49,9 @@ class TransformerModel:
     max_positions: learned position embeddings, 0 for rotary.
     window: keys a windowed layer sees, 0 for none; global_layers: layers that see all keys.
     prediction_layers: multi-token-prediction layers (DeepSeek-V3), each one layer and one
-    projection of 2 hidden -> hidden.  sources: keys of data/sources.toml.
+    projection of 2 hidden -> hidden.  streams: residual streams that a mixer or MLP reads and
+    writes as mixtures (manifold-constrained hyper-connections), 1 for the plain residual.
+    sources: keys of data/sources.toml.
     """
 
     name: str
@@ -116,13 +72,22 @@ class TransformerModel:
     window: int = 0
     global_layers: int = 0
     prediction_layers: int = 0
+    streams: int = 1
     moe: MixtureOfExperts | None = None
     mla: LatentAttention | None = None
     ssm: StateSpace | None = None
+    compressed: CompressedAttention | None = None
     encoder: Encoder | None = None
     aliases: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     note: str = ""
+
+    @property
+    def unusual_mixers(self) -> str:
+        """What layers have instead of plain or latent attention; empty for nothing else."""
+        if self.ssm is not None:
+            return "state-space layers"
+        return "compressed attention" if self.compressed is not None else ""
 
     # Layers of each kind.
 
@@ -169,6 +134,9 @@ class TransformerModel:
     def attention_matrices(self) -> tuple[tuple[str, int, int, bool], ...]:
         """(name, inputs, outputs, split by tensor parallelism) of the projections."""
         hidden, mla = self.hidden, self.mla
+        if self.compressed is not None:
+            rows_of = self.compressed.matrices(hidden, self.heads, self.head_dim)
+            return tuple((name, *matrix) for name, matrix in rows_of)
         if mla is None:
             kv_width = self.kv_heads * self.head_dim
             return (
@@ -196,11 +164,24 @@ class TransformerModel:
         """(inputs, outputs, split by tensor parallelism, share of the layers that have it)."""
         share = self.attention_layers / self.layers
         mine = tuple((i, o, split, share) for _, i, o, split in self.attention_matrices)
+        if self.compressed is not None:
+            return mine + self._compressing_matrices
         if self.ssm is None:
             return mine
         entry = self.ssm.inner + self.ssm.convolved + self.ssm.heads
         mamba = ((self.hidden, entry), (self.ssm.inner, self.hidden))
         return mine + tuple((i, o, True, 1 - share) for i, o in mamba)
+
+    @property
+    def _compressing_matrices(self) -> tuple[tuple[int, int, bool, float], ...]:
+        part = self.compressed
+        if part is None:
+            return ()
+        sparse, block = part.sparse_layers / self.layers, part.block_layers / self.layers
+        return (
+            *((*one, sparse) for one in part.sparse_matrices(self.hidden, self.head_dim)),
+            *((*one, block) for one in part.block_matrices(self.hidden, self.head_dim)),
+        )
 
     @property
     def mixed_width(self) -> float:
@@ -224,7 +205,8 @@ class TransformerModel:
     def mixer_parameters(self) -> float:
         """Weights of one layer's mixer, averaged over layers; a whole number without a hybrid."""
         if self.ssm is None:
-            return self.attention_parameters
+            compressing = sum(share * i * o for i, o, _, share in self._compressing_matrices)
+            return self.attention_parameters + compressing
         ssm = self.ssm
         entry = ssm.inner + ssm.convolved + ssm.heads
         small = ssm.convolved * (ssm.conv + 1) + 3 * ssm.heads + ssm.inner
@@ -250,8 +232,16 @@ class TransformerModel:
 
     @property
     def norm_parameters(self) -> int:
-        """The two norms of a layer."""
-        return 2 * self.hidden * (2 if self.layer_norm else 1)
+        """The two norms of a layer, and what mixes its residual streams."""
+        norms = 2 * self.hidden * (2 if self.layer_norm else 1)
+        return norms + 2 * self.mixing_parameters
+
+    @property
+    def mixing_parameters(self) -> int:
+        """Of one mixer or MLP: from all streams to the weights of its reads, writes and mixture."""
+        if self.streams == 1:
+            return 0
+        return (2 + self.streams) * self.streams * self.streams * self.hidden
 
     @property
     def expert_width(self) -> int:
@@ -318,7 +308,7 @@ class TransformerModel:
         """All of them, the multi-token-prediction layers left out as model cards do."""
         experts = self.moe.experts if self.moe is not None else 0
         moe_layer = self.moe_shared_parameters + experts * self.expert_parameters
-        final_norm = self.norm_parameters // 2
+        final_norm = self.hidden * (2 if self.layer_norm else 1)
         layers = self.dense_layers * self.dense_layer_parameters + self.moe_layers * moe_layer
         return round(layers) + self.embedding_parameters + self.encoder_parameters + final_norm
 
@@ -349,13 +339,19 @@ class TransformerModel:
 
     @property
     def _projection_flops(self) -> float:
-        return 2 * sum(share * i * o for i, o, _, share in self.mixer_matrices)
+        mixing = 4 * self.mixing_parameters
+        return 2 * sum(share * i * o for i, o, _, share in self.mixer_matrices) + mixing
 
     def attention_flops(self, sequence: int) -> float:
         """Per token and layer, averaged over layers: scores and weighted values, kept pairs only.
 
-        sequence: keys of a document; a causal mask keeps half of the pairs.
+        sequence: keys of a document; a causal mask keeps half of the pairs. Compressed attention
+        includes its indexer.
         """
+        if self.compressed is not None:
+            seen = self.compressed.keys_seen(sequence, self.layers)
+            index = self.compressed.index_flops(sequence / self.compressed.sparse_ratio / 2)
+            return (2 * (self.query_width + self.value_width) * seen + index) / self.layers
         seen = sequence / 2 if self.causal else float(sequence)
         windowed = min(seen, self.window) if self.window else seen
         keys = self.full_layers * seen + self.windowed_layers * windowed
@@ -397,4 +393,6 @@ class TransformerModel:
         """Values the KV cache keeps per token and layer."""
         if self.mla is not None:
             return self.mla.kv_rank + self.mla.rope_dim
+        if self.compressed is not None:
+            return self.head_dim
         return 2 * self.kv_heads * self.head_dim

@@ -15,19 +15,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from rainshadow.cluster.model import (
-    Encoder,
-    LatentAttention,
-    MixtureOfExperts,
-    StateSpace,
-    TransformerModel,
-)
+from rainshadow.cluster.mixers import CompressedAttention, LatentAttention, StateSpace
+from rainshadow.cluster.model import Encoder, MixtureOfExperts, TransformerModel
 from rainshadow.errors import InputError, MachineDataError, NotModelled, UnknownNameError
 
 _PARTS: dict[str, type] = {
     "moe": MixtureOfExperts,
     "mla": LatentAttention,
     "ssm": StateSpace,
+    "compressed": CompressedAttention,
     "encoder": Encoder,
 }
 
@@ -166,6 +162,13 @@ def _contradictions(model: TransformerModel, file: str) -> list[str]:
         faults.append(f"{file}: moe.dense_layers {moe.dense_layers} is more than layers")
     if model.ssm is not None and model.ssm.layers >= model.layers:
         faults.append(f"{file}: ssm.layers {model.ssm.layers}: at least one layer has attention")
+    compressed = model.compressed
+    if compressed is not None and compressed.sparse_layers + compressed.block_layers > model.layers:
+        faults.append(f"{file}: compressed.sparse_layers and block_layers are more than layers")
+    if compressed is not None and min(compressed.sparse_ratio, compressed.block_ratio) < 1:
+        faults.append(f"{file}: compressed.sparse_ratio and block_ratio: expected 1 or more")
+    if model.streams < 1:
+        faults.append(f"{file}: streams: expected 1 or more")
     if model.dense_layers and model.ffn < 1 and model.ssm is None:
         faults.append(f"{file}: ffn: expected 1 or more for layers with a dense MLP")
     if model.global_layers > model.layers:
@@ -179,6 +182,7 @@ _KNOWN_TYPES = _TWO_MATRICES | {
     *("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen2_moe", "qwen3_moe", "gemma", "gemma2"),
     *("gemma3", "gemma3_text", "deepseek_v2", "deepseek_v3", "kimi_k2", "gpt_oss", "phi3", "olmo2"),
     *("llama4_text", "llama4", "granite", "internlm2", "yi", "glm4_moe", "glm4", "nemotron_h"),
+    "deepseek_v4",
 }
 
 
@@ -303,6 +307,39 @@ def _global_layers(config: Mapping[str, Any]) -> int:
     return 0
 
 
+def _compressed_parts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a deepseek_v4 config says of its attention and its residual streams."""
+    kinds, rates = _compression(config)
+    sparse, block = "compressed_sparse_attention", "heavily_compressed_attention"
+    compressed = {
+        "q_rank": config.get("q_lora_rank"),
+        "out_groups": config.get("o_groups"),
+        "out_rank": config.get("o_lora_rank"),
+        "window": config.get("sliding_window"),
+        "sparse_layers": kinds.count(sparse),
+        "sparse_ratio": rates[sparse],
+        "top_k": config.get("index_topk"),
+        "index_heads": config.get("index_n_heads"),
+        "index_dim": config.get("index_head_dim"),
+        "block_layers": kinds.count(block),
+        "block_ratio": rates[block],
+    }
+    streams = _first(config, "hc_mult", default=1)
+    return {"compressed": compressed, "streams": streams, "window": 0, "global_layers": 0}
+
+
+def _compression(config: Mapping[str, Any]) -> tuple[list[str], dict[str, int]]:
+    """(kind of each layer, tokens a key by kind), in either of the two forms of the config."""
+    names = {4: "compressed_sparse_attention", 128: "heavily_compressed_attention"}
+    rates = {name: tokens for tokens, name in names.items()}
+    rates |= _first(config, "compress_rates", default={})
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list):
+        return [str(kind) for kind in kinds], rates
+    ratios = _first(config, "compress_ratios", default=[])[: config.get("num_hidden_layers")]
+    return [names.get(ratio, "sliding_attention") for ratio in ratios], rates
+
+
 def _config_parts(config: Mapping[str, Any]) -> dict[str, Any]:
     """The moe, mla, encoder tables of a config.json."""
     parts: dict[str, Any] = {}
@@ -329,6 +366,8 @@ def _config_parts(config: Mapping[str, Any]) -> dict[str, Any]:
             "rope_dim": config["qk_rope_head_dim"],
             "value_dim": config["v_head_dim"],
         }
+    if config.get("model_type") == "deepseek_v4":
+        parts |= _compressed_parts(config)
     if config.get("num_nextn_predict_layers"):
         parts["prediction_layers"] = config["num_nextn_predict_layers"]
     vision = config.get("vision_config")

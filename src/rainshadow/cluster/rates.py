@@ -54,6 +54,7 @@ class Calibration:
     mxfp8: float
     nvfp4: float
     attention: float
+    picked: float
     states: float
     experts: float
     memory: float
@@ -76,6 +77,7 @@ class Rates:
     linear: Any
     experts: Any
     attention: Any
+    picked: Any
     states: Any
     logits: Any
     memory: Any
@@ -199,6 +201,7 @@ def rates_of(
         linear=peaks * reached,
         experts=peaks * reached * fitted.experts * software.experts,
         attention=wide * fitted.attention * software.attention,
+        picked=wide * fitted.attention * fitted.picked,
         states=wide * fitted.attention * fitted.states,
         logits=wide,
         memory=memory * fitted.memory,

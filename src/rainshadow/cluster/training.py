@@ -87,7 +87,7 @@ def step_work(
     of_layers = tensor.layer_s(
         links, stage.rows, model.hidden, layout.tensor_parallel, layout.sequence_parallel
     )
-    width = 2 * model.kv_heads * model.head_dim
+    width = model.kv_values_per_token
     if model.mla is not None:
         width = model.query_width + model.value_width
     attention_share = model.attention_layers / model.layers
@@ -101,7 +101,7 @@ def step_work(
     transfer_s = pipeline.transfer_s(
         links,
         stage.rows,
-        model.hidden,
+        model.streams * model.hidden,
         spread,
         layout.pipeline_parallel,
         inner * layout.data_parallel,
@@ -326,6 +326,7 @@ def _compute_passes(
     experts = experts / (_of(rates.experts, precision) * shape)
     experts = experts + stage.expert_matmul_bytes / rates.memory
     attention = stage.attention_flops / rates.attention + stage.state_flops / rates.states
+    attention = attention + stage.picked_flops / rates.picked
     fused = np.asarray(stage.fused_attention, dtype=bool)
     attention_back = np.where(fused, _BACKWARD_FUSED_ATTENTION, _BACKWARD_MATMULS)
     moving = stage.vector_bytes / rates.memory

@@ -178,7 +178,7 @@ class Serving:
         work, chips = self.work, self.replica.chips
         read = 2.0 ** np.ceil(np.log2(context)) if self.rates.buckets == "power_of_two" else context
         batch = np.asarray(batch, dtype=float)
-        size = batch * work.cached_values(read) * self.precision.bytes_per_cached
+        size = batch * work.read_values(read) * self.precision.bytes_per_cached
         stream = size * self._kv_copies / chips / self.rates.kv_bytes_per_s
         flops = batch * work.decode_attention_flops(read)
         return np.maximum(stream, flops / chips / self.rates.attention_flops_per_s)

@@ -7,15 +7,12 @@ compressed cache itself (DeepSeek-V2, section 2.1.2).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rainshadow.cluster.mixers import Real
 from rainshadow.cluster.model import TransformerModel
 from rainshadow.errors import UnknownNameError
-
-Real: TypeAlias = float | NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,17 +117,25 @@ class Work:
     def cached_values(self, context: Real) -> Real:
         """Values of the KV cache of one sequence of `context` tokens, all layers."""
         model = self.model
+        if model.compressed is not None:
+            return model.compressed.cached_values(context, model.layers, model.head_dim)
         seen = np.minimum(context, model.window) if model.window else context
         windowed = model.windowed_layers
         per_token = model.kv_values_per_token
         keys = model.full_layers * np.asarray(context, dtype=float) + windowed * seen
         return per_token * keys + self.state_values
 
+    def read_values(self, context: Real) -> Real:
+        """Those of them that one decode step reads."""
+        model = self.model
+        if model.compressed is not None:
+            return model.compressed.read_values(context, model.layers, model.head_dim)
+        return self.cached_values(context)
+
     @property
     def state_values(self) -> int:
-        """Of one sequence, all state spaces: 32 bits each, counted as two values."""
-        ssm = self.model.ssm
-        return 2 * ssm.layers * ssm.inner * ssm.state if ssm is not None else 0
+        """Of one sequence, all state spaces."""
+        return self.model.ssm.cached_values if self.model.ssm is not None else 0
 
     def decode_attention_flops(self, context: Real) -> Real:
         """Scores and weighted values of one new token against `context` cached ones."""
@@ -138,6 +143,10 @@ class Work:
         width = model.query_width + model.value_width
         if mla is not None:
             width = model.heads * (2 * mla.kv_rank + mla.rope_dim)
+        if model.compressed is not None:
+            part = model.compressed
+            index = part.index_flops(np.asarray(context, dtype=float) / part.sparse_ratio)
+            return 2 * width * part.keys_of_last(context, model.layers) + index
         keys = (self.cached_values(context) - self.state_values) / model.kv_values_per_token
         states = model.ssm.layers * 4 * model.ssm.inner * model.ssm.state if model.ssm else 0
         return 2 * width * keys + states

@@ -28,10 +28,10 @@ def export(plan: Mapping[str, Any], model: TransformerModel) -> str:
             f"Megatron-LM has no schedule {layout['schedule']} with offload {layout['offload']}",
             fix="plan with --space mainstream",
         )
-    if model.ssm is not None:
+    if model.unusual_mixers:
         raise NotModelled(
-            f"{model.title} has state-space layers: its stack is not described by Megatron-LM's "
-            "transformer arguments",
+            f"{model.title} has {model.unusual_mixers}: its stack is not described by "
+            "Megatron-LM's transformer arguments",
             fix="take megatron_bridge_overrides.txt with Megatron-Bridge's recipe of the model",
         )
     return "\n".join([*_model(model, work), *_parallel(layout), *_memory(layout, work), ""])

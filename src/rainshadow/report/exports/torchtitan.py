@@ -28,9 +28,9 @@ def export(plan: Mapping[str, Any], model: TransformerModel) -> str:
             f"torchtitan has no schedule {schedule} with offload {layout['offload']}",
             fix="plan with --space mainstream",
         )
-    if model.ssm is not None:
+    if model.unusual_mixers:
         raise NotModelled(
-            f"{model.title} has state-space layers, which torchtitan has no model for",
+            f"{model.title} has {model.unusual_mixers}, which torchtitan has no model for",
             fix="take megatron_bridge_overrides.txt",
         )
     name = _SCHEDULES[schedule]
