@@ -104,14 +104,14 @@ def stage_work(
     unsplit = 2 * sum(share * i * o for i, o, split, share in model.mixer_matrices if not split)
     matrices = 3 if model.gated else 2
     shared = model.moe.shared_ffn if model.moe else 0
-    mlp = 2 * matrices * model.hidden * (dense_share * model.ffn + moe_share * shared)
+    inner = dense_share * model.ffn + moe_share * shared
+    mlp = 2 * matrices * model.hidden * inner
     mlp += 2 * moe_share * model.latent_parameters
     linear = rows * ((attention + mlp) / tensor + unsplit / spread)
-    layer_vector = _vector_bytes(model, dense_share * model.ffn + moe_share * shared)
+    layer_vector = _vector_bytes(model, inner)
     vector = rows * (layer_vector[0] / spread + layer_vector[1] / tensor)
     low = np.asarray(layout.precision) >= _FLOAT8
     width = np.where(np.equal(layout.precision, _FLOAT32), _FP32 / _BF16, 1.0)
-    inner = dense_share * model.ffn + moe_share * shared
     operands = 2 * model.hidden / spread + (model.mixed_width + inner) / tensor
     vector = vector + np.where(low, rows * operands * _QUANTIZE_BYTES, 0.0)
     scores = model.attention_flops(workload.sequence)
@@ -119,27 +119,25 @@ def stage_work(
         scores *= 2 if model.causal else 1
         keys = workload.sequence * rows * model.heads / tensor
         vector = vector + keys * _UNFUSED_SCORE_BYTES
+    plain, picked = _scores_by_kernel(model, scores)
     if workload.lora_rank:
         vector = vector + rows * _adapter_values(model) * _BF16 / spread
-    outputs = 1 + model.prediction_layers
-    picked = 0.0 if model.compressed is None else scores
     experts = _expert_work(model, layout, rows, tensor, moe_share, software)
     weights = (attention + mlp) / 2 * _BF16 / tensor
-    widths = sum(share * (i + o) for i, o, _, share in model.mixer_matrices) + matrices * (
-        model.hidden + dense_share * model.ffn + moe_share * shared
-    )
+    widths = sum(share * (i + o) for i, o, _, share in model.mixer_matrices)
+    widths += matrices * (model.hidden + inner)
     return StageWork(
         linear_flops=full * linear,
         expert_flops=full * experts[0],
-        attention_flops=full * rows * (scores - picked) / tensor / _head_fraction(model.head_dim),
+        attention_flops=full * rows * plain / tensor,
         picked_flops=full * rows * picked / tensor,
         state_flops=full * rows * model.state_flops / tensor,
         vector_bytes=full * vector * software.vector_traffic * width,
         expert_vector_bytes=full * experts[1] * width,
         matmul_bytes=full * (weights + rows * widths * _BF16 / tensor) * width,
         expert_matmul_bytes=full * experts[2] * width,
-        logits_flops=rows * outputs * model.logits_flops / tensor,
-        logits_bytes=rows * outputs * model.vocab * _LOGIT_BYTES / tensor,
+        logits_flops=rows * model.outputs * model.logits_flops / tensor,
+        logits_bytes=rows * model.outputs * model.vocab * _LOGIT_BYTES / tensor,
         layers=full,
         last_layers=last,
         rows=rows,
@@ -152,6 +150,13 @@ def stage_work(
         fused_attention=software.fused_attention,
         selective_matmuls=software.selective_matmuls,
     )
+
+
+def _scores_by_kernel(model: TransformerModel, flops: float) -> tuple[float, float]:
+    """(flops of kernels that see every key, of those that pick their keys)."""
+    if model.compressed is not None:
+        return 0.0, flops
+    return flops / _head_fraction(model.head_dim), 0.0
 
 
 def _adapter_values(model: TransformerModel) -> int:

@@ -363,8 +363,13 @@ class TransformerModel:
         return self.ssm.layers * self.ssm.flops / self.layers if self.ssm is not None else 0.0
 
     @property
+    def outputs(self) -> int:
+        """Times that training passes the output matrix: multi-token prediction adds to one."""
+        return 1 + self.prediction_layers
+
+    @property
     def logits_flops(self) -> int:
-        """Per token: the output matrix."""
+        """Per token: the output matrix, once."""
         return 2 * self.hidden * self.vocab
 
     def forward_flops(self, sequence: int) -> float:
