@@ -105,8 +105,7 @@ def stage_work(
     matrices = 3 if model.gated else 2
     shared = model.moe.shared_ffn if model.moe else 0
     inner = dense_share * model.ffn + moe_share * shared
-    mlp = 2 * matrices * model.hidden * inner
-    mlp += 2 * moe_share * model.latent_parameters
+    mlp = 2 * (matrices * model.hidden * inner + moe_share * model.latent_parameters)
     linear = rows * ((attention + mlp) / tensor + unsplit / spread)
     layer_vector = _vector_bytes(model, inner)
     vector = rows * (layer_vector[0] / spread + layer_vector[1] / tensor)
