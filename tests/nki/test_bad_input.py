@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -74,6 +75,37 @@ def test_a_kernel_that_never_ends_is_stopped(kernel, data):
     with pytest.raises(InputError, match=r"instructions|allocations|iterations") as caught:
         record(kernel, (x,), options=options)
     assert caught.value.where.file == __file__
+
+
+def turns_without_an_instruction(x):
+    while True:
+        pass
+
+
+def waits_in_a_helper(x):
+    tile = nl.ndarray((128, 64), nl.float32)
+    nisa.memset(tile, 0.0)
+    while True:
+        sorted(range(10))
+
+
+@pytest.mark.parametrize("kernel", [turns_without_an_instruction, waits_in_a_helper])
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_python_that_never_ends_is_stopped_at_its_line(kernel, ranks):
+    options = SimOptions(max_idle_s=0.2)
+    with pytest.raises(InputError, match=r"0.2 s without an instruction") as caught:
+        simulate(kernel, ranks=ranks, options=options)(X)
+    assert caught.value.where.file == __file__
+
+
+def test_a_kernel_that_goes_on_with_instructions_is_left_alone():
+    def works(x):
+        tile = nl.ndarray((128, 64), nl.float32)
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            nisa.memset(tile, 0.0)
+
+    simulate(works, options=SimOptions(max_idle_s=0.2))(X)
 
 
 def calls_itself(x):

@@ -23,6 +23,7 @@ from rainshadow.isa.access import AccessPattern
 from rainshadow.machine import Chip, load_chip
 from rainshadow.nki import schedule
 from rainshadow.sim.cores import Ranks
+from rainshadow.sim.idle_limit import EndlessKernelError, stops_idle_code
 from rainshadow.sim.options import SimOptions
 from rainshadow.sim.recorder import Recorder, activate, inside_kernel
 from rainshadow.sim.replay import Replay, on_chip_memory
@@ -432,13 +433,24 @@ def _execute(
             fix="give smaller arguments, or shard them over more cores",
         ) from None
     try:
-        with activate(recorder):
+        limit_s = recorder.options.max_idle_s
+        with (
+            activate(recorder),
+            stops_idle_code(_execute.__code__, lambda: recorder.instruction_count, limit_s),
+        ):
             returned = function(*bound, **named)
         recorder.note_results(returned)
         return returned
     except RainshadowError as error:
         error.where = error.where or user_line(error.__traceback__)
         raise
+    except EndlessKernelError as error:
+        raise InputError(
+            f"kernel {recorder.kernel} has run for {recorder.options.max_idle_s:g} s without an "
+            "instruction",
+            where=user_line(error.__traceback__),
+            fix="end the loop, or raise SimOptions.max_idle_s",
+        ) from None
     except RecursionError as error:
         raise InputError(
             f"kernel {recorder.kernel} calls itself without end",
