@@ -32,6 +32,8 @@ class Waits:
 
 #: Rows that are looked at at once: a wait takes a hundred bytes while it is worked out.
 _ROWS_AT_ONCE = 1 << 17
+#: Waits are kept in one number while they are sorted: row, producer, and so many bits of flags.
+_FLAG_BITS = 3
 
 
 def waits_of(trace: Trace, overlaps: tuple[Column, Column], unit: Column, dma: int) -> Waits:
@@ -43,39 +45,46 @@ def waits_of(trace: Trace, overlaps: tuple[Column, Column], unit: Column, dma: i
     base = trace.num_rows + 1
     writes = (trace.access[written] >> 1) * np.int64(base) + trace.access_row[written]
     writes.sort()
-    parts = [
+    parts = (
         _Part(trace, overlaps, first, min(first + _ROWS_AT_ONCE, trace.num_rows))
         for first in range(0, trace.num_rows, _ROWS_AT_ONCE)
-    ]
-    found = [_once(*part.waits(writes, base), unit, dma) for part in parts]
-    none = np.zeros(0, dtype=np.int64)
-    row, producer, flags = (
-        np.concatenate([none.astype(kind), *columns])
-        for kind, *columns in zip((np.int64, np.int64, np.uint8), *found, strict=True)
     )
+    found = [np.zeros(0, dtype=np.int64)]
+    found += [_once(*part.waits(writes, base), unit, dma, base) for part in parts]
+    packed = np.concatenate(found)
+    del found, writes  # of millions of rows these are gigabytes
     # A part knows who writes anew what its rows read, which may be rows of later parts.
-    order = np.argsort((row * base + producer) * 8 + flags, kind="stable")
-    row, producer, flags = row[order], producer[order], flags[order]
+    packed.sort()
+    row, producer, flags = _unpacked(packed, base)
+    del packed
     kept = _first_of_all(row, producer, flags, unit)
     ends = np.cumsum(np.bincount(row[kept], minlength=trace.num_rows))
     return Waits(ends.astype(np.int64), producer[kept], flags[kept])
 
 
+def _packed(row: Column, producer: Column, flags: Column, base: int) -> Column:
+    """int64[m]: in the order of row, producer, flags."""
+    return ((row * base + producer) << _FLAG_BITS) | flags
+
+
+def _unpacked(packed: Column, base: int) -> tuple[Column, Column, Column]:
+    row, producer = np.divmod(packed >> _FLAG_BITS, base)
+    return row, producer, (packed & ((1 << _FLAG_BITS) - 1)).astype(np.uint8)
+
+
 def _once(
-    row: Column, producer: Column, flags: Column, unit: Column, dma: int
-) -> tuple[Column, Column, Column]:
-    """Row, producer and flags in order, without waits that an engine's order makes needless."""
+    row: Column, producer: Column, flags: Column, unit: Column, dma: int, base: int
+) -> Column:
+    """The waits in order, packed, without those that an engine's order makes needless."""
     mine, other = unit[row], unit[producer]
     same = (mine == other) | ((mine >= dma) & (other >= dma))
     of_dma = (other >= dma) & (flags & UNTIL_IDLE == 0)
     flags = flags | np.where(same | of_dma, 0, SEMAPHORE).astype(np.uint8)
     kept = ~(same & (mine < dma) & (flags & FOR_MEMORY > 0))
-    row, producer, flags = row[kept], producer[kept], flags[kept]
-    order = np.lexsort((flags, producer, row))
-    row, producer, flags = row[order], producer[order], flags[order]
-    _, first = np.unique(_keys(row, producer, flags, unit), return_index=True)
+    packed = np.sort(_packed(row[kept], producer[kept], flags[kept], base))
+    _, first = np.unique(_keys(*_unpacked(packed, base), unit), return_index=True)
     first.sort()
-    return row[first], producer[first], flags[first]
+    return packed[first]
 
 
 def _keys(row: Column, producer: Column, flags: Column, unit: Column) -> Column:
@@ -86,13 +95,25 @@ def _keys(row: Column, producer: Column, flags: Column, unit: Column) -> Column:
 
 def _first_of_all(row: Column, producer: Column, flags: Column, unit: Column) -> Column:
     """bool[m]: the waits whose like no part before has."""
-    keys = _keys(row, producer, flags, unit)
-    far = row // _ROWS_AT_ONCE != producer // _ROWS_AT_ONCE
-    doubtful = np.flatnonzero(np.isin(keys, keys[far])) if far.any() else np.zeros(0, dtype=int)
     kept = np.ones(len(row), dtype=bool)
+    far = row // _ROWS_AT_ONCE != producer // _ROWS_AT_ONCE
+    if not far.any():
+        return kept
+    keys = _keys(row, producer, flags, unit)
+    doubtful = np.flatnonzero(_is_among(np.unique(keys[far]), keys))
     kept[doubtful] = False
     kept[doubtful[np.unique(keys[doubtful], return_index=True)[1]]] = True
     return kept
+
+
+def _is_among(some: Column, keys: Column) -> Column:
+    """bool[m]: which keys are in `some`, sorted and not empty; a few at a time."""
+    found = np.empty(len(keys), dtype=bool)
+    for first in range(0, len(keys), _ROWS_AT_ONCE):
+        part = keys[first : first + _ROWS_AT_ONCE]
+        place = np.minimum(np.searchsorted(some, part), len(some) - 1)
+        found[first : first + len(part)] = some[place] == part
+    return found
 
 
 class _Part:
