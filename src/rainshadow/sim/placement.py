@@ -8,6 +8,7 @@ others go round them.
 from __future__ import annotations
 
 import bisect
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -108,10 +109,10 @@ def place(requests: Sequence[Request], accesses: Accesses, memories: Memories) -
 class _Lives:
     """First and last row of each request, and those to place in the order of birth and death."""
 
-    first: list[int]
-    last: list[int]
-    births: list[int]
-    deaths: list[int]
+    first: array[int]
+    last: array[int]
+    births: array[int]
+    deaths: array[int]
 
     @staticmethod
     def of(requests: Sequence[Request], lifetimes: Lifetimes) -> _Lives:
@@ -120,7 +121,7 @@ class _Lives:
         used = np.flatnonzero((last >= 0) & free)
         births = used[np.argsort(first[used], kind="stable")]
         deaths = used[np.argsort(last[used], kind="stable")]
-        return _Lives(first.tolist(), last.tolist(), births.tolist(), deaths.tolist())
+        return _Lives(*(array("q", column.tobytes()) for column in (first, last, births, deaths)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,11 +80,11 @@ class RangeTable:
         numbers = chain.from_iterable(self._numbers)
         return np.fromiter(numbers, np.int64, 3 * len(self._numbers)).reshape(-1, 3)
 
-    def measured(self, tensors: Column, hbm: int) -> Measured:
+    def measured(self, tensors: Column, owner: Column, hbm: int) -> Measured:
         """`isa.footprint.measure` of every range.
 
-        tensors: the row of `Trace.tensors` that each range lies in.  hbm: the number of HBM among
-        spaces.
+        tensors: as in `Trace`.  owner: the row of them that each range lies in.  hbm: the number
+        of HBM among spaces.
         """
         _, offset, number = self._columns().T
         forms = np.array(
@@ -92,7 +92,9 @@ class RangeTable:
             dtype=np.int64,
         ).reshape(-1, 6 + WIDTH - 3)
         item, partitions, low, high = forms[number, :4].T
-        space, start, address, size = tensors[:, [_SPACE, _PARTITION, _ADDRESS, _SIZE]].T
+        space, start, address, size = (
+            tensors[owner, column] for column in (_SPACE, _PARTITION, _ADDRESS, _SIZE)
+        )
         size = np.where(space == hbm, np.iinfo(np.int64).max, size)
         partition, first = np.divmod(offset * item, size)
         at = address + first

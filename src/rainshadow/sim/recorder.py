@@ -499,7 +499,7 @@ class Recorder:
         rows, self.addresses = placed(self, recorded)
         tensors = self.tensors.rows(self.addresses)
         owner = self.tensors.indices(self.ranges.ordinals)
-        measured = self.ranges.measured(tensors[owner], SPACES.index("hbm"))
+        measured = self.ranges.measured(tensors, owner, SPACES.index("hbm"))
         renumbered = measured.range[rows.access >> 1] * 2 + (rows.access & 1)
         uses = np.stack([owner, measured.footprint], axis=1)
         trace = Trace(

@@ -124,15 +124,15 @@ class TensorTable:
         )
 
     def _table(self) -> Column:
-        """int64[tensors on chip, 9]."""
-        return np.array(self._on_chip, dtype=np.int64).reshape(-1, _COLUMNS)
+        """int64[tensors on chip, 9], the own memory: none can be added while it is looked at."""
+        return np.frombuffer(self._on_chip, dtype=np.int64).reshape(-1, _COLUMNS)
 
     def rows(self, addresses: Column) -> Column:
         """int64[t, 9]; addresses: of the tensors on chip, as placed."""
-        table = self._table()
-        table[:, _ADDRESS] = addresses[: len(table)]
         outside = np.array(self._hbm, dtype=np.int64).reshape(-1, _COLUMNS)
-        return np.concatenate([table, outside])
+        rows: Column = np.concatenate([self._table(), outside])
+        rows[: self._num_on_chip, _ADDRESS] = addresses[: self._num_on_chip]
+        return rows
 
 
 def label_of(buffer: Buffer) -> str:
