@@ -47,7 +47,7 @@ def test_all_at_once_is_each_on_its_own(several, data):
     assert again == numbers, "another view of the same bytes has the same number"
 
     rows, owner = tensors.rows(np.array(addresses)), tensors.indices(table.ordinals)
-    measured = table.measured(rows[owner], SPACES.index("hbm"))
+    measured = table.measured(rows, owner, SPACES.index("hbm"))
     for view, number in zip(several, numbers, strict=True):
         if view.buffer_.on_chip:
             view.buffer_.address = addresses[view.buffer_.ordinal]
