@@ -492,6 +492,20 @@ def test_an_index_past_the_table_is_an_error_or_left_out_if_asked():
         assert (dst.array[1] == 0).all()
 
 
+def test_rows_that_begin_where_the_index_says_may_be_longer_than_one():
+    index = np.array([[0], [5], [6]], np.int32)
+    with core():
+        table, data = tile(np.zeros((8, 4), np.float32), Space.shared_hbm), tile(values(1, 3, 8))
+        two_rows = table.ap([[1, 3], [4, 2], [1, 4]], vector_offset=tile(index), indirect_dim=0)
+        nisa.dma_copy(two_rows, data.ap([[8, 3], [4, 2], [1, 4]]))
+        for (row,), written in zip(index.tolist()[::2], data.array[::2], strict=True):
+            np.testing.assert_array_equal(table.array[row : row + 2], written.reshape(2, 4))
+        np.testing.assert_array_equal(table.array[5], data.array[1, :4])
+        beyond = table.ap([[1, 3], [4, 2], [1, 4]], vector_offset=tile(index + 1), indirect_dim=0)
+        with pytest.raises(OutOfBoundsError, match=r"index 7 .*\n.*0\.\.6"):
+            nisa.dma_copy(beyond, data.ap([[8, 3], [4, 2], [1, 4]]))
+
+
 def gathered(table: Any, index: Any, *free: int) -> Any:
     """A view of the rows of `table` that the index tile picks."""
     row = table.size // table.shape[0]

@@ -20,6 +20,7 @@ from rainshadow.isa.indices import (
     axis_names,
     explicit,
     indirect_columns,
+    picked_rows,
     require_dynamic_offset,
     require_index_tile,
     wide_elements,
@@ -533,7 +534,7 @@ class AccessPattern(NoOperators):
         result = AccessPattern(self.buffer_, dtype or self.dtype, shape, strides, base)
         result.offset_from = scalar_offset if isinstance(scalar_offset, AccessPattern) else None
         if vector_offset is not None:
-            result.indirection = Indirection(vector_offset, 0, step, self.shape[indirect_dim])
+            result.indirection = picked_rows(result, vector_offset, step, self.shape[indirect_dim])
         result.is_explicit = True
         return result
 

@@ -46,6 +46,19 @@ class Indirection:
         self.limit = limit
 
 
+def picked_rows(view: AccessPattern, index: AccessPattern, stride: int, limit: int) -> Indirection:
+    """The indirection of a view whose axis 0 picks among `limit` rows, `stride` elements apart.
+
+    A row counts only where all that the view takes from it on is inside the tensor.
+    """
+    if stride > 0:
+        free = zip(view.shape[1:], view.strides[1:], strict=True)
+        last = view.offset + sum((n - 1) * step for n, step in free if step > 0)
+        total = view.buffer_.size_bytes * view.buffer_.partitions // view.itemsize
+        limit = max(1, min(limit, (total - 1 - last) // stride + 1))
+    return Indirection(index, ROW_AXIS, stride, limit)
+
+
 def indirect_columns(
     view: AccessPattern, index: Any, num_elem: Any
 ) -> tuple[int, tuple[int, int], Indirection]:
