@@ -2,6 +2,7 @@
 
     python tools/nki_library.py CHECKOUT --ids tests/conformance/nki_library_bar.txt
     python tools/nki_library.py CHECKOUT -- -m fast
+    python tools/nki_library.py CHECKOUT --part 1
 
 What follows `--` goes to pytest. The checkout is left as it is: a copy is mended where the public
 snapshot of April 2026 cannot be imported, and what its framework imports without need (cloud
@@ -17,6 +18,7 @@ import enum
 import importlib.util
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -36,6 +38,17 @@ HERE = Path(__file__).resolve()
 SETTINGS = "NKI_LIBRARY_RUN"  # the plugin's options, as JSON
 NOT_NEEDED = ("boto3", "botocore", "fabric2", "paramiko", "aws_embedded_metrics", "plotext")
 NOT_NEEDED += ("pytest_html", "debugpy", "pandas")
+#: Sizes in a test's name for which the suite skips it in simulation.
+LARGE = re.compile("4096|5120|8192|16384|32768|36864")
+#: The tests in an order that says nothing about them, and how many of them are a part.
+SHUFFLED, PART = 20261128, 250
+
+
+def part_of(ids: list[str], number: int) -> set[str]:
+    """A part of the suite, counted from 1: tests of kernels, of sizes that it does not skip."""
+    some = [name for name in ids if "test_tensor_view" not in name and not LARGE.search(name)]
+    random.Random(SHUFFLED).shuffle(some)
+    return set(some[(number - 1) * PART : number * PART])
 
 
 def mend(root: Path) -> None:
@@ -216,8 +229,8 @@ class OverTimeError(Exception):
 class Plugin:
     """Chooses the tests, limits each in time, and writes a line of JSON for each."""
 
-    def __init__(self, ids: list[str], limit_s: int, log: str) -> None:
-        self.ids, self.limit_s, self.log = set(ids), limit_s, log
+    def __init__(self, ids: list[str], part: int, limit_s: int, log: str) -> None:
+        self.ids, self.part, self.limit_s, self.log = set(ids), part, limit_s, log
         self.simulated = False
 
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -251,6 +264,9 @@ class Plugin:
             if not item.get_closest_marker("trace_only")
             and (not self.ids or item.nodeid in self.ids)
         ]
+        if self.part:
+            chosen = part_of([item.nodeid for item in items], self.part)
+            items[:] = [item for item in items if item.nodeid in chosen]
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Any:
@@ -301,6 +317,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("checkout", type=Path, help="aws-neuron/nki-library at d2ad3a5")
     parser.add_argument("--ids", type=Path, help="a file of test ids: only those run")
     parser.add_argument("--paths", nargs="*", help="files and folders; all, or those of the ids")
+    parser.add_argument("--part", type=int, default=0, help="this 250 of all, in shuffled order")
     parser.add_argument("--platform", default="trn2")
     parser.add_argument("--all-sizes", action="store_true", help="also what AWS calls too large")
     parser.add_argument("--spill", choices=("reject", "model"), default="reject")
@@ -320,7 +337,12 @@ def run(asked: argparse.Namespace, root: Path) -> None:
     ids = asked.ids.read_text("utf-8").splitlines() if asked.ids else []
     paths = asked.paths or sorted({name.split("::")[0] for name in ids}) or ["test/integration"]
     asked.log.write_text("")
-    settings = {"ids": ids, "limit_s": asked.test_limit, "log": str(asked.log.resolve())}
+    settings = {
+        "ids": ids,
+        "part": asked.part,
+        "limit_s": asked.test_limit,
+        "log": str(asked.log.resolve()),
+    }
     places = (HERE.parent, HERE.parent.parent / "src", root, root / "src")
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([*map(str, places), os.environ.get("PYTHONPATH", "")]),
