@@ -56,7 +56,7 @@ def default_folder(command: str, model: str) -> Path:
     """
     path = Path(model)
     if path.suffix not in (".json", ".toml"):
-        name = path.name
+        name = path.name.replace(".py:", ".")  # "FILE.py:FUNCTION"
     elif path.stem == "config" and path.parent.name:
         name = path.parent.name
     else:

@@ -15,6 +15,7 @@ from rainshadow.cli_options import default_folder
         ("models/mine.v2.toml", "plan-mine.v2"),
         ("hub/Llama-3.1/config.json", "plan-Llama-3.1"),
         ("config.json", "plan-config"),
+        ("models/mine.py:make", "plan-mine.make"),
         ("", "plan-none"),
     ],
 )
