@@ -98,6 +98,13 @@ def test_python_that_never_ends_is_stopped_at_its_line(kernel, ranks):
     assert caught.value.where.file == __file__
 
 
+def test_a_kernel_that_waits_as_for_a_debugger_is_left_alone():
+    def waits(x):
+        time.sleep(0.8)
+
+    simulate(waits, options=SimOptions(max_idle_s=0.2))(X)
+
+
 def test_a_kernel_that_goes_on_with_instructions_is_left_alone():
     def works(x):
         tile = nl.ndarray((128, 64), nl.float32)

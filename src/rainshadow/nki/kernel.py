@@ -446,8 +446,8 @@ def _execute(
         raise
     except EndlessKernelError as error:
         raise InputError(
-            f"kernel {recorder.kernel} has run for {recorder.options.max_idle_s:g} s without an "
-            "instruction",
+            f"kernel {recorder.kernel} has computed for {recorder.options.max_idle_s:g} s "
+            "without an instruction",
             where=user_line(error.__traceback__),
             fix="end the loop, or raise SimOptions.max_idle_s",
         ) from None

@@ -23,7 +23,7 @@ class SimOptions:
     uninitialized: what memory holds before its first write: "nan" finds forgotten writes.
     zeroed: lines whose tensors start as zeros all the same, and share their bytes with none.
     max_instructions: a kernel that executes more is taken to be endless.
-    max_idle_s: so is one whose own Python runs for so many seconds without an instruction.
+    max_idle_s: so is one whose own Python computes for so many seconds without an instruction.
     seed: of the engines' random number generators, and of rounding at random.
     rounding: of results to narrower floats: to "nearest" even, or "stochastic".
     beyond_range: what ScalarE's functions give outside the ranges that AWS documents: "exact"
