@@ -24,7 +24,7 @@ _FLOAT8 = PRECISIONS.index("float8")
 #: fused kernels: two norms, each with its residual addition (two reads, two writes).
 _RESIDUAL_VALUES = 8
 #: With several residual streams: each half of a layer reads all and writes their mixture, then
-#: reads all and its own result, and writes all (arXiv 2512.24880, section 4.3.1).
+#: reads all and its own result, and writes all (arXiv 2512.24880).
 _STREAM_VALUES, _MIXTURE_VALUES = 6, 4
 #: Of a state space's channels: convolution and scan, each read and written; the gate, its product.
 _STATE_VALUES = 7
