@@ -71,10 +71,8 @@ def test_a_hugging_face_config_gives_the_shipped_model(form):
         ratios = config.pop("compress_ratios")[:43]
         config["layer_types"] = [names.get(ratio, "sliding_attention") for ratio in ratios]
         config["compress_rates"] = {name: ratio for ratio, name in names.items()}
-    read, shipped = (
-        model_from_config(config, "flash", "config.json"),
-        load_model("DeepSeekV4 Flash"),
-    )
+    read = model_from_config(config, "flash", "config.json")
+    shipped = load_model("DeepSeekV4 Flash")
     for part in ("layers", "hidden", "moe", "compressed", "kv_heads", "head_dim", "streams"):
         assert getattr(read, part) == getattr(shipped, part)
     assert read.num_parameters == shipped.num_parameters
@@ -84,6 +82,21 @@ def test_a_config_without_an_indexer_names_what_is_missing():
     config = {key: value for key, value in FLASH.items() if key != "index_topk"}
     with pytest.raises(MachineDataError, match="top_k"):
         model_from_config(config, "flash", "config.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"compress_ratios": [0, 0, *([4, 64] * 20), 4, 0]}, "compress_ratios: unknown 64; known"),
+        ({"compress_ratios": [4]}, "compress_ratios: expected a list with one entry a layer"),
+        ({"compress_ratios": 4}, "compress_ratios: expected a list"),
+        ({"layer_types": ["full_attention"] * 43}, "layer_types: unknown full_attention"),
+        ({"num_hidden_layers": None}, "expected a list with one entry a layer"),
+    ],
+)
+def test_layers_of_an_unknown_kind_are_not_taken_for_windows(change, said):
+    with pytest.raises(MachineDataError, match=said):
+        model_from_config({**FLASH, **change}, "flash", "config.json")
 
 
 @given(st.integers(1, 4096))

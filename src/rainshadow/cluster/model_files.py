@@ -230,7 +230,7 @@ def model_from_config(config: Mapping[str, Any], name: str, file: str) -> Transf
         table["max_positions"] = _first(config, "max_position_embeddings", "n_positions", default=0)
     if kind == "bert":
         table["causal"] = False
-    table.update(_config_parts(config))
+    table.update(_config_parts(config, file))
     if kind == "nemotron_h":
         _as_hybrid(table, config, file)
     missing = [key for key in ("layers", "hidden", "heads", "vocab") if table[key] is None]
@@ -307,40 +307,57 @@ def _global_layers(config: Mapping[str, Any]) -> int:
     return 0
 
 
-def _compressed_parts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a deepseek_v4 config says of its attention and its residual streams."""
-    kinds, rates = _compression(config)
-    sparse, block = "compressed_sparse_attention", "heavily_compressed_attention"
+#: Kinds of layers of a deepseek_v4 config, and the tokens of a key of each where it says nothing.
+_SPARSE, _BLOCK = "compressed_sparse_attention", "heavily_compressed_attention"
+_WINDOW = "sliding_attention"
+_TOKENS_OF_A_KEY = {_SPARSE: 4, _BLOCK: 128, _WINDOW: 0}
+
+
+def _compressed_parts(config: Mapping[str, Any], file: str) -> dict[str, Any]:
+    """What a deepseek_v4 config says of its attention and its residual streams.
+
+    Errors: `MachineDataError` for layers of a kind that is not known, or of none.
+    """
+    stated = config.get("compress_rates")
+    rates = _TOKENS_OF_A_KEY | (stated if isinstance(stated, dict) else {})
+    kinds = _attention_kinds(config, rates, file)
     compressed = {
         "q_rank": config.get("q_lora_rank"),
         "out_groups": config.get("o_groups"),
         "out_rank": config.get("o_lora_rank"),
         "window": config.get("sliding_window"),
-        "sparse_layers": kinds.count(sparse),
-        "sparse_ratio": rates[sparse],
+        "sparse_layers": kinds.count(_SPARSE),
+        "sparse_ratio": rates[_SPARSE],
         "top_k": config.get("index_topk"),
         "index_heads": config.get("index_n_heads"),
         "index_dim": config.get("index_head_dim"),
-        "block_layers": kinds.count(block),
-        "block_ratio": rates[block],
+        "block_layers": kinds.count(_BLOCK),
+        "block_ratio": rates[_BLOCK],
     }
     streams = _first(config, "hc_mult", default=1)
     return {"compressed": compressed, "streams": streams, "window": 0, "global_layers": 0}
 
 
-def _compression(config: Mapping[str, Any]) -> tuple[list[str], dict[str, int]]:
-    """(kind of each layer, tokens a key by kind), in either of the two forms of the config."""
-    names = {4: "compressed_sparse_attention", 128: "heavily_compressed_attention"}
-    rates = {name: tokens for tokens, name in names.items()}
-    rates |= _first(config, "compress_rates", default={})
-    kinds = config.get("layer_types")
-    if isinstance(kinds, list):
-        return [str(kind) for kind in kinds], rates
-    ratios = _first(config, "compress_ratios", default=[])[: config.get("num_hidden_layers")]
-    return [names.get(ratio, "sliding_attention") for ratio in ratios], rates
+def _attention_kinds(config: Mapping[str, Any], rates: Mapping[str, int], file: str) -> list[str]:
+    """The kind of each layer, in either of the two forms of the config."""
+    layers, key = config.get("num_hidden_layers"), "layer_types"
+    kinds = config.get(key)
+    if kinds is None:
+        key = "compress_ratios"
+        names = {tokens: name for name, tokens in rates.items()}
+        ratios = config.get(key)
+        if isinstance(ratios, list) and isinstance(layers, int):
+            kinds = [names.get(ratio, ratio) for ratio in ratios[:layers]]
+    if not isinstance(kinds, list) or len(kinds) != layers:
+        raise MachineDataError([f"{file}: {key}: expected a list with one entry a layer"])
+    unknown = sorted({str(kind) for kind in kinds if kind not in rates})
+    if unknown:
+        known = ", ".join(f"{name} ({tokens})" for name, tokens in rates.items())
+        raise MachineDataError([f"{file}: {key}: unknown {', '.join(unknown)}; known: {known}"])
+    return kinds
 
 
-def _config_parts(config: Mapping[str, Any]) -> dict[str, Any]:
+def _config_parts(config: Mapping[str, Any], file: str) -> dict[str, Any]:
     """The moe, mla, encoder tables of a config.json."""
     parts: dict[str, Any] = {}
     experts = _first(config, "n_routed_experts", "num_local_experts", "num_experts")
@@ -367,7 +384,7 @@ def _config_parts(config: Mapping[str, Any]) -> dict[str, Any]:
             "value_dim": config["v_head_dim"],
         }
     if config.get("model_type") == "deepseek_v4":
-        parts |= _compressed_parts(config)
+        parts |= _compressed_parts(config, file)
     if config.get("num_nextn_predict_layers"):
         parts["prediction_layers"] = config["num_nextn_predict_layers"]
     vision = config.get("vision_config")
