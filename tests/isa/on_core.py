@@ -35,3 +35,8 @@ def tile(values: Any, space: Space = Space.sbuf) -> AccessPattern:
 def blank(*shape: int, dtype: str = "float32", space: Space = Space.sbuf) -> AccessPattern:
     """A tensor that nobody has written."""
     return active_recorder().allocate(shape, dtype, space)
+
+
+def values(seed: int, *shape: int, low: float = -3.0, high: float = 3.0) -> np.ndarray[Any, Any]:
+    """Random float32 values."""
+    return np.random.default_rng(seed).uniform(low, high, shape).astype(np.float32)
