@@ -17,6 +17,9 @@ from rainshadow.isa.memory import Space
 from rainshadow.nki import isa as nisa
 
 
+SEEDS = st.integers(0, 2**31)
+
+
 @given(SEEDS, st.integers(1, 30), st.integers(1, 8), st.integers(1, 12))
 def test_indirect_copies_gather_and_scatter_rows_by_their_index(seed, rows, columns, picks):
     table, rng = values(seed, rows, columns), np.random.default_rng(seed)
