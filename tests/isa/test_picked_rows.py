@@ -16,7 +16,6 @@ from rainshadow.errors import NkiValidationError, OutOfBoundsError
 from rainshadow.isa.memory import Space
 from rainshadow.nki import isa as nisa
 
-
 SEEDS = st.integers(0, 2**31)
 
 
