@@ -20,6 +20,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -33,6 +34,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 HERE = Path(__file__).resolve()
 SETTINGS = "NKI_LIBRARY_RUN"  # the plugin's options, as JSON
@@ -226,11 +228,31 @@ class OverTimeError(Exception):
     """A test took longer than its limit."""
 
 
+def reports_of_a_child(item: pytest.Item) -> list[pytest.TestReport]:
+    """Run a test in a forked process: its memory is its own, and its death is one failure."""
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8") as file:
+        child = os.fork()
+        if child == 0:
+            reports = runtestprotocol(item, log=False, nextitem=None)
+            write = item.config.hook.pytest_report_to_serializable
+            told = [write(config=item.config, report=report) for report in reports]
+            Path(file.name).write_text(json.dumps(told, default=str), "utf-8")
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        text = file.read()
+    if status or not text:
+        why = f"its process ended with {status} (-9: killed, mostly for memory)"
+        return [pytest.TestReport(item.nodeid, item.location, {}, "failed", why, "call")]
+    read = item.config.hook.pytest_report_from_serializable
+    return [read(config=item.config, data=data) for data in json.loads(text)]
+
+
 class Plugin:
     """Chooses the tests, limits each in time, and writes a line of JSON for each."""
 
-    def __init__(self, ids: list[str], part: int, limit_s: int, log: str) -> None:
+    def __init__(self, ids: list[str], part: int, limit_s: int, log: str, apart: bool) -> None:
         self.ids, self.part, self.limit_s, self.log = set(ids), part, limit_s, log
+        self.apart = apart
         self.simulated = False
 
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -268,6 +290,16 @@ class Plugin:
             chosen = part_of([item.nodeid for item in items], self.part)
             items[:] = [item for item in items if item.nodeid in chosen]
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+        if not self.apart:
+            return None
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in reports_of_a_child(item):
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Any:
         def stop(*_: object) -> None:
@@ -282,7 +314,8 @@ class Plugin:
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self) -> Any:
         report = (yield).get_result()
-        report.user_properties.append(("simulated", self.simulated))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # given in KiB
+        report.user_properties += [("simulated", self.simulated), ("peak_gib", round(peak, 2))]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if os.environ.get("PYTEST_XDIST_WORKER"):
@@ -294,6 +327,7 @@ class Plugin:
             outcome = "not simulated"
         crash = getattr(report.longrepr, "reprcrash", None)
         row = {"id": report.nodeid, "outcome": outcome, "seconds": round(report.duration, 3)}
+        row["peak_gib"] = dict(report.user_properties).get("peak_gib")
         row["why"] = (getattr(crash, "message", "") or str(report.longrepr or ""))[-600:]
         with Path(self.log).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -318,6 +352,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--ids", type=Path, help="a file of test ids: only those run")
     parser.add_argument("--paths", nargs="*", help="files and folders; all, or those of the ids")
     parser.add_argument("--part", type=int, default=0, help="this 250 of all, in shuffled order")
+    parser.add_argument("--apart", action="store_true", help="each test in its own process")
     parser.add_argument("--platform", default="trn2")
     parser.add_argument("--all-sizes", action="store_true", help="also what AWS calls too large")
     parser.add_argument("--spill", choices=("reject", "model"), default="reject")
@@ -341,6 +376,7 @@ def run(asked: argparse.Namespace, root: Path) -> None:
         "ids": ids,
         "part": asked.part,
         "limit_s": asked.test_limit,
+        "apart": asked.apart,
         "log": str(asked.log.resolve()),
     }
     places = (HERE.parent, HERE.parent.parent / "src", root, root / "src")
