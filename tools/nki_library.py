@@ -20,14 +20,15 @@ import json
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from dataclasses import make_dataclass
+from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -228,7 +229,19 @@ class OverTimeError(Exception):
     """A test took longer than its limit."""
 
 
-def reports_of_a_child(item: pytest.Item) -> list[pytest.TestReport]:
+def peak_gib() -> float:
+    """The most memory this process has held since `measure_from_here`."""
+    status = Path("/proc/self/status").read_text("utf-8")
+    return round(int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0]) / 2**20, 2)
+
+
+def measure_from_here() -> float:
+    """The time; from here on, the peak of memory is counted anew (Linux: proc(5), clear_refs)."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return time.perf_counter()
+
+
+def reports_of_a_child(item: pytest.Item, figures: Path) -> list[pytest.TestReport]:
     """Run a test in a forked process: its memory is its own, and its death is one failure."""
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as file:
         child = os.fork()
@@ -241,8 +254,12 @@ def reports_of_a_child(item: pytest.Item) -> list[pytest.TestReport]:
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         text = file.read()
     if status or not text:
-        why = f"its process ended with {status} (-9: killed, mostly for memory)"
-        return [pytest.TestReport(item.nodeid, item.location, {}, "failed", why, "call")]
+        known = json.loads(figures.read_text("utf-8") or "{}")
+        place = "after the simulation" if known else "in or before the simulation"
+        why = f"its process ended with {status} {place} (-9: killed, mostly for memory)"
+        report = pytest.TestReport(item.nodeid, item.location, {}, "failed", why, "call")
+        report.user_properties.append(("figures", known))
+        return [report]
     read = item.config.hook.pytest_report_from_serializable
     return [read(config=item.config, data=data) for data in json.loads(text)]
 
@@ -253,7 +270,8 @@ class Plugin:
     def __init__(self, ids: list[str], part: int, limit_s: int, log: str, apart: bool) -> None:
         self.ids, self.part, self.limit_s, self.log = set(ids), part, limit_s, log
         self.apart = apart
-        self.simulated = False
+        self.figures_file = Path(f"figures_{os.getpid()}.json").resolve()
+        self.figures: dict[str, float] = {}  # of this test; empty until a kernel is simulated
 
     def pytest_configure(self, config: pytest.Config) -> None:
         orchestrator = importlib.import_module("test.utils.test_orchestrator").Orchestrator
@@ -262,20 +280,25 @@ class Plugin:
         setup = importlib.import_module("test.utils.simulation_setup")
         simulate = setup.run_simulator_inference
 
-        def noted(kernel: object) -> object:
-            self.simulated = True
-            return simulate(kernel)
-
-        setup.run_simulator_inference = noted
+        setup.run_simulator_inference = partial(self.measured, simulate)
         one_rank = orchestrator._run_simulator_inference
 
         def all_ranks(itself: Any, kernel: Any) -> str | None:
             if kernel.inference_args.collective_ranks == 1:
                 return one_rank(itself, kernel)  # type: ignore[no-any-return]
-            self.simulated = True
-            return simulate_ranks(itself, kernel)
+            return self.measured(simulate_ranks, itself, kernel)  # type: ignore[no-any-return]
 
         orchestrator._run_simulator_inference = all_ranks
+
+    def measured(self, simulate: Any, *given: object) -> Any:
+        """Simulate, and note how long it took and its peak of memory, the inputs included."""
+        start = measure_from_here()
+        try:
+            return simulate(*given)
+        finally:
+            seconds = round(time.perf_counter() - start, 3)
+            self.figures = {"simulated_s": seconds, "simulated_gib": peak_gib()}
+            self.figures_file.write_text(json.dumps(self.figures))  # a killed test leaves them
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -295,7 +318,8 @@ class Plugin:
         if not self.apart:
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        for report in reports_of_a_child(item):
+        self.figures_file.write_text("")
+        for report in reports_of_a_child(item, self.figures_file):
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
@@ -305,7 +329,7 @@ class Plugin:
         def stop(*_: object) -> None:
             raise OverTimeError(f"over {self.limit_s} s")
 
-        self.simulated = False
+        self.figures = {}
         signal.signal(signal.SIGALRM, stop)
         signal.alarm(self.limit_s)
         yield
@@ -314,8 +338,7 @@ class Plugin:
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self) -> Any:
         report = (yield).get_result()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # given in KiB
-        report.user_properties += [("simulated", self.simulated), ("peak_gib", round(peak, 2))]
+        report.user_properties.append(("figures", self.figures))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if os.environ.get("PYTEST_XDIST_WORKER"):
@@ -323,11 +346,12 @@ class Plugin:
         if report.when != "call" and report.outcome == "passed":
             return
         outcome = "xfailed" if hasattr(report, "wasxfail") else report.outcome
-        if outcome == "passed" and not dict(report.user_properties)["simulated"]:
+        figures = dict(report.user_properties).get("figures", {})
+        if outcome == "passed" and not figures:
             outcome = "not simulated"
         crash = getattr(report.longrepr, "reprcrash", None)
         row = {"id": report.nodeid, "outcome": outcome, "seconds": round(report.duration, 3)}
-        row["peak_gib"] = dict(report.user_properties).get("peak_gib")
+        row |= figures
         row["why"] = (getattr(crash, "message", "") or str(report.longrepr or ""))[-600:]
         with Path(self.log).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
