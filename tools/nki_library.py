@@ -246,11 +246,14 @@ def reports_of_a_child(item: pytest.Item, figures: Path) -> list[pytest.TestRepo
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as file:
         child = os.fork()
         if child == 0:
-            reports = runtestprotocol(item, log=False, nextitem=None)
-            write = item.config.hook.pytest_report_to_serializable
-            told = [write(config=item.config, report=report) for report in reports]
-            Path(file.name).write_text(json.dumps(told, default=str), "utf-8")
-            os._exit(0)
+            try:
+                reports = runtestprotocol(item, log=False, nextitem=None)
+                write = item.config.hook.pytest_report_to_serializable
+                told = [write(config=item.config, report=report) for report in reports]
+                Path(file.name).write_text(json.dumps(told, default=str), "utf-8")
+                os._exit(0)
+            finally:
+                os._exit(1)  # whatever was raised: the other tests are the parent's
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         text = file.read()
     if status or not text:
