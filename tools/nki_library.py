@@ -38,6 +38,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 HERE = Path(__file__).resolve()
+LINUX = sys.platform == "linux"
 SETTINGS = "NKI_LIBRARY_RUN"  # the plugin's options, as JSON
 NOT_NEEDED = ("boto3", "botocore", "fabric2", "paramiko", "aws_embedded_metrics", "plotext")
 NOT_NEEDED += ("pytest_html", "debugpy", "pandas")
@@ -229,16 +230,18 @@ class OverTimeError(Exception):
     """A test took longer than its limit."""
 
 
-def peak_gib() -> float:
-    """The most memory this process has held since `measure_from_here`."""
+def forget_peak() -> None:
+    """From here on, the peak of this process's memory is counted anew (proc(5), clear_refs)."""
+    if LINUX:
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_gib() -> float | None:
+    """The most memory this process has held since `forget_peak`; only Linux tells."""
+    if not LINUX:
+        return None
     status = Path("/proc/self/status").read_text("utf-8")
     return round(int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0]) / 2**20, 2)
-
-
-def measure_from_here() -> float:
-    """The time; from here on, the peak of memory is counted anew (Linux: proc(5), clear_refs)."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return time.perf_counter()
 
 
 def reports_of_a_child(item: pytest.Item, figures: Path) -> list[pytest.TestReport]:
@@ -258,7 +261,7 @@ def reports_of_a_child(item: pytest.Item, figures: Path) -> list[pytest.TestRepo
         text = file.read()
     if status or not text:
         known = json.loads(figures.read_text("utf-8") or "{}")
-        place = "after the simulation" if known else "in or before the simulation"
+        place = "after a simulation" if known else "in or before its simulation"
         why = f"its process ended with {status} {place} (-9: killed, mostly for memory)"
         report = pytest.TestReport(item.nodeid, item.location, {}, "failed", why, "call")
         report.user_properties.append(("figures", known))
@@ -274,7 +277,7 @@ class Plugin:
         self.ids, self.part, self.limit_s, self.log = set(ids), part, limit_s, log
         self.apart = apart
         self.figures_file = Path(f"figures_{os.getpid()}.json").resolve()
-        self.figures: dict[str, float] = {}  # of this test; empty until a kernel is simulated
+        self.figures: dict[str, float | None] = {}  # empty until it simulates
 
     def pytest_configure(self, config: pytest.Config) -> None:
         orchestrator = importlib.import_module("test.utils.test_orchestrator").Orchestrator
@@ -295,7 +298,8 @@ class Plugin:
 
     def measured(self, simulate: Any, *given: object) -> Any:
         """Simulate, and note how long it took and its peak of memory, the inputs included."""
-        start = measure_from_here()
+        forget_peak()
+        start = time.perf_counter()
         try:
             return simulate(*given)
         finally:
@@ -378,7 +382,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("checkout", type=Path, help="aws-neuron/nki-library at d2ad3a5")
     parser.add_argument("--ids", type=Path, help="a file of test ids: only those run")
     parser.add_argument("--paths", nargs="*", help="files and folders; all, or those of the ids")
-    parser.add_argument("--part", type=int, default=0, help="this 250 of all, in shuffled order")
+    parser.add_argument("--part", type=int, default=0, help="this 250 of all that is collected")
     parser.add_argument("--apart", action="store_true", help="each test in its own process")
     parser.add_argument("--platform", default="trn2")
     parser.add_argument("--all-sizes", action="store_true", help="also what AWS calls too large")
@@ -433,12 +437,26 @@ def run(asked: argparse.Namespace, root: Path) -> None:
 def main() -> int:
     """Run on a mended copy; print outcomes by folder, and why tests failed."""
     asked = options()
+    for name in ("src/nkilib_src", "test/integration"):
+        if not (asked.checkout / name).is_dir():
+            print(f"{asked.checkout} is no checkout of nki-library: no {name}", file=sys.stderr)
+            return 2
     with tempfile.TemporaryDirectory(prefix="nki_library_") as folder:
         for name in ("src", "test"):
             shutil.copytree(asked.checkout / name, Path(folder) / name)
         mend(Path(folder))
-        run(asked, Path(folder))
+        try:
+            run(asked, Path(folder))
+        except KeyboardInterrupt:
+            print(f"interrupted; the tests that ended are in {asked.log}", file=sys.stderr)
+            return 130
     rows = [json.loads(line) for line in asked.log.read_text("utf-8").splitlines()]
+    if not rows:
+        print(
+            "no test ran: none of the --ids (those of generated tests exist only where all", end=" "
+        )
+        print("files are collected: --paths test/integration), or a --part past the last")
+        return 2
     by_folder: dict[str, Counter[str]] = {}
     for row in rows:
         folder = "/".join(row["id"].split("::")[0].split("/")[3:-1])
