@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from legal_calls import GEN4, NUMBERS, RECIPES, Operands, other_tensors
+from legal_calls import GEN4, RECIPES
+from random_operands import NUMBERS, Operands, other_tensors
 from random_programs import ABSURD, FUNCTIONS, is_close
 
 from rainshadow.errors import NkiValidationError
