@@ -165,6 +165,18 @@ def test_a_script_that_never_uses_cuda_says_so(tmp_path: Path) -> None:
     assert "Nothing ran on the chip" in done.stdout
 
 
+def test_a_script_whose_operators_all_run_on_the_host_names_them(tmp_path: Path) -> None:
+    text = "import torch\na = torch.ones(4, device='cuda')\n"
+    text += "torch.add(a, a, out=torch.empty(2, device='cuda'))\n"
+    (tmp_path / "resizes.py").write_text(text, encoding="utf-8")
+    done = port(tmp_path, "resizes.py")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "rainshadow-out" / "resizes" / "report.html").read_text(encoding="utf-8")
+    for shown in (done.stdout, page):
+        assert "all its operators ran on the host" in shown
+        assert "aten.add.out x1 at " in shown and "resizes.py:3" in shown
+
+
 def test_a_missing_script_lists_its_neighbours(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("", encoding="utf-8")
     done = port(tmp_path, "trian.py")

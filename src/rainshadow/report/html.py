@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 
 from rainshadow.report.svg import bar_chart, line_chart, strip
+from rainshadow.report.text import nothing_on_chip
 from rainshadow.units import format_bytes, format_seconds
 
 _TOP_KERNELS = 12
@@ -22,7 +23,7 @@ def port_page(summary: Mapping[str, Any], launches: list[tuple[str, str, float]]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters.update(
         seconds=format_seconds, bytes=format_bytes, name=lambda path: Path(path).name,
-        range=_range, percent=lambda value: f"{value:.2%}",
+        range=_range, percent=lambda value: f"{value:.2%}", nothing_on_chip=nothing_on_chip,
     )  # fmt: skip
     template = environment.from_string((folder / "port.html").read_text("utf-8"))
     style = (folder / "page.css").read_text("utf-8")

@@ -31,10 +31,24 @@ def port_text(summary: Summary) -> list[str]:
     if summary["step"] is not None:
         lines += ["", *step_text(summary["step"])]
     elif not summary["partial"]:
-        lines += ["", "3. Nothing ran on the chip: the script puts no tensor on a CUDA device"]
+        first, *rows = nothing_on_chip(summary)
+        lines += ["", f"3. {first}", *(f"    {row}" for row in rows)]
     if summary.get("layout") is not None:
         lines += ["", *layout_text(summary["layout"])]
     return lines
+
+
+def nothing_on_chip(summary: Summary) -> list[str]:
+    """Why no kernel was launched: a sentence, then the operators that ran on the host instead."""
+    host = [row for run in summary["runs"].values() for row in run["host_operations"]]
+    if not host:
+        return ["Nothing ran on the chip: the script puts no tensor on a CUDA device"]
+    rows = sorted({_on_host(row) for row in host})
+    return ["Nothing ran on the chip: all its operators ran on the host", *rows]
+
+
+def _on_host(row: Summary) -> str:
+    return f"{row['op']} x{row['count']} at {row['where']}: {row['reason']}"
 
 
 def _parity(precision: str, parity: Summary, partial: bool) -> list[str]:
@@ -90,7 +104,7 @@ def step_text(step: Summary) -> list[str]:
         f"  on the host: {sum(row['count'] for row in host)} operators"
         + (", not timed" if host else "")
         + (f", {step['host_flops_fraction']:.2%} of the FLOP" if host else ""),
-        *(f"    {row['op']} x{row['count']} at {row['where']}: {row['reason']}" for row in host),
+        *(f"    {_on_host(row)}" for row in host),
         "  top kernels:",
     ]
     for row in step["top_kernels"][:_TOP_KERNELS]:
