@@ -42,6 +42,7 @@ class Buffer:
     apart, as they are unless tiles share the storage.
     wide: `storage` holds the elements as float32, whatever their dtype.
     ordinal: number of an on-chip tensor among its core's, or below -1 of one in HBM; else -1.
+    range_numbers: on chip, of its views' bytes (`sim.range_table`); None before the first.
     started: in PSUM, what matmuls have written (`isa.started`); None before the first.
     release: called with the buffer when nothing refers to it any more.
     """
@@ -55,6 +56,7 @@ class Buffer:
         "ordinal",
         "partition_bytes",
         "partitions",
+        "range_numbers",
         "release",
         "shape",
         "size_bytes",
@@ -88,6 +90,7 @@ class Buffer:
         self.wide = False
         self.release: Callable[[Buffer], None] | None = None
         self.started: Any = None
+        self.range_numbers: dict[int, int] | None = None
         self.on_chip = space.on_chip
         self.partitions = shape[0] if self.on_chip else 1
         per_partition = shape[1:] if self.on_chip else shape
@@ -103,7 +106,7 @@ class Buffer:
         twin.shape = self.shape
         twin.dtype = self.dtype
         twin.address = twin.start_partition = twin.partition_bytes = 0
-        twin.storage = twin.release = twin.started = None
+        twin.storage = twin.release = twin.started = twin.range_numbers = None
         twin.wide = False
         twin.name = name
         twin.ordinal = -1

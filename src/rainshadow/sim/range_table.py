@@ -6,19 +6,22 @@ strides have. Where the tensors lie is known when the kernel is over.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from rainshadow.isa.access import AccessPattern
 from rainshadow.isa.footprint import WIDTH, Form, form_of
+from rainshadow.isa.memory import Buffer
 
 Column = np.ndarray[Any, np.dtype[Any]]
 
 #: Columns of `Trace.tensors` that say where a tensor lies.
 _SPACE, _PARTITION, _ADDRESS, _SIZE = 0, 1, 3, 4
+#: More than any offset has: a tebi-element is beyond every chip's HBM.
+_OFFSET_BITS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +39,18 @@ class Measured:
 
 
 class RangeTable:
-    """The ranges of one launch on one core."""
+    """The ranges of one launch on one core.
+
+    Most tiles live shortly and are touched whole: what is known of a tile's ranges goes with it,
+    and 24 bytes stay of each.
+    """
 
     def __init__(self) -> None:
-        self._numbers: dict[tuple[int, int, int], int] = {}
+        #: Of each range: its tensor's ordinal, the offset in elements, the form's number.
+        self._rows = array("q")
+        self._count = 0
+        #: By ordinal, of tensors in HBM, which cores may share: as `Buffer.range_numbers`.
+        self._outside: dict[int, dict[int, int]] = {}
         self._form_numbers: dict[tuple[int, ...], int] = {}
         self._forms: list[Form] = []
 
@@ -55,30 +66,50 @@ class RangeTable:
         if form is None:
             form = self._form_numbers[key] = len(self._forms)
             self._forms.append(form_of(view))
-        where = (buffer.ordinal, view.offset, form)
-        number = self._numbers.get(where)
+        known = buffer.range_numbers if buffer.on_chip else self._outside.get(buffer.ordinal)
+        if known is None:
+            known = self._known_of(buffer)
+        where = form << _OFFSET_BITS | view.offset
+        number = known.get(where)
         if number is None:
-            number = self._numbers[where] = len(self._numbers)
+            number = known[where] = self._add(buffer.ordinal, view.offset, form)
         view.range_table, view.range_number = self, number
         return number
 
+    def _known_of(self, buffer: Buffer) -> dict[int, int]:
+        """The numbers of a tensor that has none yet."""
+        known: dict[int, int] = {}
+        if buffer.on_chip:
+            buffer.range_numbers = known
+        else:
+            self._outside[buffer.ordinal] = known
+        return known
+
+    def _add(self, ordinal: int, offset: int, form: int) -> int:
+        self._rows.extend((ordinal, offset, form))
+        self._count += 1
+        return self._count - 1
+
     def elsewhere(self, numbers: Column, ordinals: Column) -> Column:
         """Numbers of the same bytes of other tensors of the same sizes."""
-        wheres, result = list(self._numbers), []
+        known: dict[tuple[int, int], int] = {}
+        result = []
         for number, ordinal in zip(numbers.tolist(), ordinals.tolist(), strict=True):
-            where = (ordinal, *wheres[number][1:])
-            result.append(self._numbers.setdefault(where, len(self._numbers)))
+            moved = known.get((number, ordinal))
+            if moved is None:
+                _, offset, form = self._rows[3 * number : 3 * number + 3]
+                moved = known[number, ordinal] = self._add(ordinal, offset, form)
+            result.append(moved)
         return np.array(result, dtype=np.int64)
 
     @property
     def ordinals(self) -> Column:
         """int64[r]: the tensor that each range lies in."""
-        return self._columns()[:, 0]
+        return self._columns()[0].copy()
 
     def _columns(self) -> Column:
-        """int64[r, 3]: ordinal, offset in elements, form."""
-        numbers = chain.from_iterable(self._numbers)
-        return np.fromiter(numbers, np.int64, 3 * len(self._numbers)).reshape(-1, 3)
+        """int64[3, r], the own memory: no range can be added while it is looked at."""
+        return np.frombuffer(self._rows, dtype=np.int64).reshape(-1, 3).T
 
     def measured(self, tensors: Column, owner: Column, hbm: int) -> Measured:
         """`isa.footprint.measure` of every range.
@@ -86,7 +117,7 @@ class RangeTable:
         tensors: as in `Trace`.  owner: the row of them that each range lies in.  hbm: the number
         of HBM among spaces.
         """
-        _, offset, number = self._columns().T
+        _, offset, number = self._columns()
         forms = np.array(
             [(f.item, f.partitions, f.low, f.high, *f.comb, *f.tail) for f in self._forms],
             dtype=np.int64,
