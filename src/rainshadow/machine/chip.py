@@ -127,12 +127,14 @@ class Sbuf:
     """State buffer, per partition; usable: what kernels may allocate.
 
     min_align: what first bytes within a partition are multiples of.
+    spill_headroom: what stays free for tiles on their way where the compiler moves some away.
     vector_gpsimd_ports: how many of VectorE and GpSimdE can access it at once.
     """
 
     bytes_per_partition: Figure = quantity("B")
     min_align: Figure = quantity("B")
     usable_bytes_per_partition: Figure = quantity("B")
+    spill_headroom_bytes_per_partition: Figure = quantity("B")
     vector_gpsimd_ports: Figure = quantity("count")
 
 

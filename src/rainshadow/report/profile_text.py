@@ -65,7 +65,7 @@ def _totals(launch: Summary) -> Iterator[str]:
         f"{format_bytes(peak['capacity_bytes'])}{'' if space == 'hbm' else ' per partition'}"
         for space, peak in launch["peak_bytes"].items()
     )
-    if launch["spill"]["saved_bytes"]:
+    if any(launch["spill"].values()):
         spill = launch["spill"]
         yield (
             f"  spilled: {format_bytes(spill['saved_bytes'])} moved from SBUF to HBM for want of "

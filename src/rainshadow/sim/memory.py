@@ -55,22 +55,43 @@ class Arena:
 
         avoid: (first, end) byte of stretches that others will need, in order and disjoint.
         """
+        at = self.take(size_bytes, label, avoid)
+        if at < 0:
+            raise self._full(self.rounded(size_bytes), label, avoid)
+        return at
+
+    def take(self, size_bytes: int, label: str, avoid: Sequence[Stretch] = ()) -> int:
+        """As `allocate`, but -1 where nothing fits."""
         size = self.rounded(size_bytes)
         at = -1 if avoid else self._next(size)
+        if at < 0:
+            at = self._next_fit(size, avoid)
         if at >= 0:
             self._cursor = (at + size) % self.capacity_bytes
             self._hold(at, size, label)
-            return at
+        return at
+
+    def take_snug(self, size_bytes: int, label: str) -> int:
+        """As `take`, in the shortest stretch that is long enough; the cursor stays."""
+        size = self.rounded(size_bytes)
+        fits = [(end - start, index) for index, (start, end) in enumerate(self._free)]
+        _, index = min((fit for fit in fits if fit[0] >= size), default=(0, -1))
+        if index < 0:
+            return -1
+        at = self._free[index][0]
+        self._take(index, at, size)
+        self._hold(at, size, label)
+        return at
+
+    def _next_fit(self, size: int, avoid: Sequence[Stretch]) -> int:
+        """Take `size` bytes of the first stretch from the cursor on that has them, or -1."""
         for index, first in self._from_cursor():
             for start, end in _outside(self._free[index], avoid):
                 at = max(start, first)
-                if end - at < size:
-                    continue
-                self._take(index, at, size)
-                self._cursor = (at + size) % self.capacity_bytes
-                self._hold(at, size, label)
-                return at
-        raise self._full(size, label, avoid)
+                if end - at >= size:
+                    self._take(index, at, size)
+                    return at
+        return -1
 
     def allocate_low(self, size_bytes: int, label: str, avoid: Sequence[Stretch] = ()) -> int:
         """As `allocate`, at the lowest address; the next tile is placed as if this one were not."""

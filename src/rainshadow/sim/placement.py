@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import bisect
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,8 +82,15 @@ class Lifetimes:
         return Lifetimes(first, last, first_read)
 
 
-def place(requests: Sequence[Request], accesses: Accesses, memories: Memories) -> Column:
+def place(
+    requests: Sequence[Request],
+    accesses: Accesses,
+    memories: Memories,
+    planned: Mapping[int, int] = MappingProxyType({}),
+) -> Column:
     """First byte of every request within its space; 0 for one that no row touches.
+
+    planned: requests that have theirs, none of them in another's way.
 
     Next fit in order of first use, away from all addresses that the kernel gives. Where that
     leaves no stretch long enough, away from those only while they are in use; then with the large
@@ -91,9 +99,10 @@ def place(requests: Sequence[Request], accesses: Accesses, memories: Memories) -
     Errors: `CapacityError` with the live tensors at the first row that does not fit.
     """
     lifetimes = Lifetimes.of(accesses, len(requests))
-    job = _Job(requests, _Lives.of(requests, lifetimes), _Given.by_space(requests, lifetimes))
-    for space, given in job.given.items():
-        memories.arena(space).claimed_bytes = given.size_bytes
+    lives, given = _Lives.of(requests, lifetimes), _Given.by_space(requests, lifetimes)
+    job = _Job(requests, lives, given, planned)
+    for space, some in given.items():
+        memories.arena(space).claimed_bytes = some.size_bytes
     errors: list[CapacityError] = []
     for way in (job.apart, job.by_use, job.large_first, job.long_low, job.low):
         try:
@@ -176,6 +185,7 @@ class _Job:
     requests: Sequence[Request]
     lives: _Lives
     given: dict[Space, _Given]
+    planned: Mapping[int, int]
 
     def apart(self, memories: Memories) -> Column:
         """Away from all given addresses, whenever they are used."""
@@ -207,12 +217,12 @@ class _Job:
     def _walk(
         self,
         memories: Memories,
-        fixed: dict[int, int],
+        large: dict[int, int],
         given_of: Callable[[int], list[Stretch]],
         *,
         low_from: int | None = None,
     ) -> Column:
-        """In order of first use; fixed: addresses of some SBUF requests, by number.
+        """In order of first use; large: addresses of some SBUF requests, by number.
 
         low_from: rows that a tile lives, from which on it is placed at the lowest address.
         """
@@ -220,7 +230,8 @@ class _Job:
         address = [request.at or 0 for request in requests]
         first, last, deaths = self.lives.first, self.lives.last, self.lives.deaths
         arenas = {space: memories.arena(space) for space in (Space.sbuf, Space.psum)}
-        coming = _Coming.of(self, fixed)
+        fixed = {**large, **self.planned}
+        coming = {space: _Coming.of(self, fixed, space) for space in arenas}
         dying = 0
         for number in self.lives.births:
             while last[deaths[dying]] < first[number]:
@@ -234,8 +245,9 @@ class _Job:
                 address[number] = fixed[number]
                 continue
             avoid = given_of(number)
-            if fixed and request.space is Space.sbuf:
-                avoid = merged([*avoid, *coming.between(first[number], last[number], arena)])
+            others = coming[request.space].between(first[number], last[number], arena)
+            if others:
+                avoid = merged([*avoid, *others])
             low = low_from is not None and last[number] - first[number] >= low_from
             allocate = arena.allocate_low if low else arena.allocate
             try:
@@ -301,7 +313,7 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class _Coming:
-    """The requests with fixed addresses, in the order in which they are born."""
+    """The requests of one space with fixed addresses, in the order in which they are born."""
 
     numbers: list[int]
     births: list[int]
@@ -309,16 +321,20 @@ class _Coming:
     requests: Sequence[Request]
 
     @staticmethod
-    def of(job: _Job, fixed: dict[int, int]) -> _Coming:
-        numbers = [number for number in job.lives.births if number in fixed]
+    def of(job: _Job, fixed: dict[int, int], space: Space) -> _Coming:
+        numbers = [
+            number
+            for number in job.lives.births
+            if number in fixed and job.requests[number].space is space
+        ]
         births = [job.lives.first[number] for number in numbers]
         return _Coming(numbers, births, fixed, job.requests)
 
-    def between(self, first: int, last: int, sbuf: Arena) -> list[Stretch]:
+    def between(self, first: int, last: int, arena: Arena) -> list[Stretch]:
         """Stretches of those born from row `first` to `last`."""
         begin = bisect.bisect_left(self.births, first)
         end = bisect.bisect_right(self.births, last)
         return [
-            (self.fixed[n], self.fixed[n] + sbuf.rounded(self.requests[n].size_bytes))
+            (self.fixed[n], self.fixed[n] + arena.rounded(self.requests[n].size_bytes))
             for n in self.numbers[begin:end]
         ]

@@ -458,6 +458,11 @@ class Recorder:
         """The lines of the user's kernel, by number."""
         return self._lines.lines
 
+    @property
+    def signatures(self) -> list[Signature]:
+        """The signatures of the instructions, by number."""
+        return self._signatures
+
     def line(self) -> SourceLine:
         """The line of the user's kernel that is running."""
         return self._lines.here()

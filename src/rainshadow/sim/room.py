@@ -1,12 +1,12 @@
 """Makes room for the tiles of a recorded launch where they do not fit, by `sim.spilling`'s plan.
 
-Tiles in PSUM move to SBUF by VectorE, tiles in SBUF to HBM by DMA; a tile that has come back is a
-tile of its own to placement, at an address of its own.
+Tiles in PSUM move to SBUF by VectorE, tiles in SBUF to HBM by DMA, or are loaded again; a tile that
+has come back is a tile of its own to placement, at the address that the plan has for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,13 +20,13 @@ from rainshadow.isa.memory import Buffer, Space
 from rainshadow.isa.strides import contiguous_strides
 from rainshadow.sim.placement import Accesses, Column, place
 from rainshadow.sim.spilling import Move, Rows, peak_bytes, plan, relabelled
-from rainshadow.sim.trace import SPILLED
+from rainshadow.sim.trace import RELOADED, SPILLED
 
 if TYPE_CHECKING:
     from rainshadow.sim.recorder import Recorder
 
-#: Shares of SBUF that are filled, one after another, until placement finds stretches long enough.
-_SHARES = (1.0, 0.9, 0.75, 0.5)
+#: Instructions that copy from HBM, and would copy the same again.
+_LOADS = frozenset({"dma_copy", "dma_transpose"})
 #: AWS: "Memory hierarchy overview" of NKI's guide, on live data beyond a memory's capacity.
 _SPILL_ADVICE = (
     "AWS's compiler may move tiles to the next memory and back: --spill model or "
@@ -51,17 +51,15 @@ def placed(recorder: Recorder, rows: Rows) -> tuple[Rows, Column]:
             raise
         first = error
     slots: dict[int, Buffer] = {}
-    for share in _SHARES:
-        memories = recorder.memories
-        in_psum = _within(recorder, rows, Space.psum, memories.psum.capacity_bytes, slots)
-        if in_psum is None:
-            break
-        filled = int(memories.sbuf.capacity_bytes * share)
-        in_both = _within(recorder, in_psum, Space.sbuf, filled, slots)
-        if in_both is None:
+    for every in (False, True):
+        moved: Rows | None = rows
+        planned: dict[int, int] = {}
+        for space in (Space.psum, Space.sbuf):
+            moved = moved and _within(recorder, moved, space, slots, planned, every=every)
+        if moved is None:
             break
         try:
-            return in_both, _place(recorder, in_both)
+            return moved, _place(recorder, moved, planned)
         except CapacityError:
             continue
     raise first
@@ -72,17 +70,24 @@ def _accesses(recorder: Recorder, rows: Rows) -> Accesses:
     return Accesses(rows.access, rows.access_end, owner)
 
 
-def _place(recorder: Recorder, rows: Rows) -> Column:
+def _place(recorder: Recorder, rows: Rows, planned: Mapping[int, int] | None = None) -> Column:
     requests = recorder.tensors.requests(recorder.lines)
-    return place(requests, _accesses(recorder, rows), recorder.memories)
+    return place(requests, _accesses(recorder, rows), recorder.memories, planned or {})
 
 
 def _within(
-    recorder: Recorder, rows: Rows, space: Space, capacity: int, slots: dict[int, Buffer]
+    recorder: Recorder,
+    rows: Rows,
+    space: Space,
+    slots: dict[int, Buffer],
+    planned: dict[int, int],
+    *,
+    every: bool,
 ) -> Rows | None:
-    """The rows with moves after which a space holds `capacity` bytes; None if nothing helps.
+    """The rows with moves after which the tiles of a space fit; None if nothing helps.
 
-    slots: what tiles have moved to so far.
+    slots: what tiles have moved to so far.  planned: gets the addresses of the tiles.  every: move
+    some also where the bytes suffice, but placement has found no stretches.
     """
     arena, accesses = recorder.memories.arena(space), _accesses(recorder, rows)
     sizes = np.array(
@@ -92,31 +97,63 @@ def _within(
         ],
         dtype=np.int64,
     )
-    if peak_bytes(accesses, sizes) <= capacity:
+    if not every and peak_bytes(accesses, sizes) <= arena.capacity_bytes:
         return rows
-    spills = plan(accesses, sizes, capacity)
+    headroom = recorder.core.sbuf.spill_headroom_bytes_per_partition.value
+    free_bytes = int(headroom) if space is Space.sbuf else 0
+    spills = plan(accesses, sizes, arena, free_bytes, _loads(recorder, rows))
     if spills is None:
         return None
     owner = accesses.owner[rows.access >> 1]
     tiles: dict[tuple[int, int], int] = {}
-    added = [entry for move in spills.moves for entry in _added(recorder, move, tiles, slots)]
+    added: list[tuple[int, int, int, int]] = []
+    at: list[int] = []
+    for move in spills.moves:
+        entries = list(_added(recorder, rows, move, tiles, slots))
+        added += entries
+        at += [move.row] * len(entries)
     for tile, life in sorted(set(zip(owner.tolist(), spills.life.tolist(), strict=True))):
         if life and (tile, life) not in tiles:
             tiles[tile, life] = _another(recorder, tile).ordinal
+    for (tile, life), address in spills.addresses.items():
+        if not life or (tile, life) in tiles:  # else no row touches it
+            planned[tiles[tile, life] if life else tile] = address
     moved = relabelled(rows, spills.life, owner, tiles, recorder.ranges.elsewhere)
-    at = np.array([move.row for move in spills.moves], dtype=np.int64)
-    return moved.with_moves(at, added)
+    return moved.with_moves(np.array(at, dtype=np.int64), added)
+
+
+def _loads(recorder: Recorder, rows: Rows) -> Column:
+    """bool[n]: the rows that load a tile by DMA from HBM that the launch never writes.
+
+    Where cores share HBM, what another one writes is not known here: arguments are taken for
+    constant that this core does not write, other tensors are not.
+    """
+    ordinals = recorder.ranges.ordinals[rows.access >> 1]
+    constant = (ordinals < -1) & ~np.isin(ordinals, ordinals[rows.access & 1 == 1])
+    if recorder.cores.count > 1:
+        constant &= np.isin(ordinals, [argument.ordinal for argument in recorder.arguments])
+    by_dma = [signature.opcode in _LOADS for signature in recorder.signatures]
+    is_pair = np.diff(rows.access_end, prepend=0) == 2
+    result: Column = np.array(by_dma, dtype=bool)[rows.signature] & is_pair
+    pairs = np.flatnonzero(result)
+    result[pairs] = constant[rows.access_end[pairs] - 1]
+    return result
 
 
 def _added(
     recorder: Recorder,
+    rows: Rows,
     move: Move,
     tiles: dict[tuple[int, int], int],
     slots: dict[int, Buffer],
 ) -> Iterator[tuple[int, int, int, int]]:
     """(signature, line, range read, range written) of a move."""
     if move.life and (move.tile, move.life) not in tiles:
-        tiles[move.tile, move.life] = _another(recorder, move.tile).ordinal
+        flags = RELOADED if move.loads else 0
+        tiles[move.tile, move.life] = _another(recorder, move.tile, flags).ordinal
+    if move.loads:
+        yield from _loaded_again(recorder, rows, move.loads, tiles[move.tile, move.life])
+        return
     line = recorder.tensors.line(move.tile)
     here = _whole(recorder.tensors.tile(tiles.get((move.tile, move.life), move.tile)))
     if move.tile not in slots:
@@ -129,10 +166,20 @@ def _added(
     yield recorder.signature_of(instr), line, number(src), number(dst)
 
 
-def _another(recorder: Recorder, tile: int) -> Buffer:
+def _loaded_again(
+    recorder: Recorder, rows: Rows, loads: Sequence[int], tile: int
+) -> Iterator[tuple[int, int, int, int]]:
+    """The same of rows that run again, for another tile."""
+    for row in loads:
+        written, read = rows.access[rows.access_end[row] - 2 : rows.access_end[row]] >> 1
+        there = recorder.ranges.elsewhere(np.array([written]), np.array([tile]))
+        yield int(rows.signature[row]), int(rows.line[row]), int(read), int(there[0])
+
+
+def _another(recorder: Recorder, tile: int, flags: int = 0) -> Buffer:
     """A new tile like a recorded one."""
     buffer = recorder.tensors.tile(tile)
-    recorder.enter(buffer, recorder.tensors.line(tile))
+    recorder.enter(buffer, recorder.tensors.line(tile), flags)
     return buffer
 
 

@@ -1,19 +1,21 @@
 """Finds room for a kernel whose tiles do not fit: some are moved out of SBUF or PSUM and back.
 
 AWS's first compiler does so by itself ("spilling"). The tile whose next use is farthest away goes
-first (Belady): from PSUM to SBUF by VectorE, from SBUF to HBM by DMA, whole, and only where it has
-been written since. What AWS's compiler would move is not published.
+first (`sim.eviction`): from PSUM to SBUF by VectorE, from SBUF to HBM by DMA, whole, and only where
+it has been written since. One that holds only what DMA has loaded from constant HBM is dropped, and
+loaded again. What AWS's compiler would move is not published.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from rainshadow.sim.eviction import Residents
+from rainshadow.sim.memory import Arena
 from rainshadow.sim.placement import Accesses, Column, Lifetimes
 
 
@@ -22,20 +24,26 @@ class Move:
     """A tile leaves before a row, or comes back.
 
     tile: its number.  life: how often it has come back before, this time included.
+    loads: of one that comes back, the rows that load it again; () where it was saved.
     """
 
     row: int
     tile: int
     life: int
     is_save: bool
+    loads: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Spills:
-    """moves: in order.  life: per access, how often its tile has come back before."""
+    """moves: in order.  life: per access, how often its tile has come back before.
+
+    addresses: (tile, life) -> its first byte.
+    """
 
     moves: Sequence[Move]
     life: Column
+    addresses: Mapping[tuple[int, int], int]
 
 
 def peak_bytes(accesses: Accesses, sizes: Column) -> int:
@@ -48,29 +56,46 @@ def peak_bytes(accesses: Accesses, sizes: Column) -> int:
     return int(np.cumsum(change).max(initial=0))
 
 
-def plan(accesses: Accesses, sizes: Column, capacity_bytes: int) -> Spills | None:
-    """What to move so that at most `capacity_bytes` are held at any row.
+def plan(
+    accesses: Accesses,
+    sizes: Column,
+    arena: Arena,
+    headroom_bytes: int = 0,
+    is_load: Column | None = None,
+) -> Spills | None:
+    """What to move, and to where, so that all tiles find a place in a memory.
 
-    sizes: per tile; 0 for one that stays where it is.  None where one row needs more.
+    sizes: per tile; 0 for one that lies elsewhere.  arena: the memory; it is left as it is.
+    headroom_bytes: what of it stays free if it can.  is_load: per row, whether it writes one tile
+    and would write the same whenever it ran.  None where one row needs more than there is.
     """
     owner = accesses.owner[accesses.access >> 1]
     tile = np.where((owner >= 0) & (sizes[owner] > 0), owner, -1)
     rows = np.repeat(np.arange(len(accesses.access_end)), np.diff(accesses.access_end, prepend=0))
-    walk = _Walk(sizes.tolist(), capacity_bytes)
+    empty = Arena(arena.name, arena.capacity_bytes, arena.granule_bytes)
+    large_bytes = int(sizes.max(initial=0)) // _LARGE_SHARE
+    there = Residents(empty, arena.capacity_bytes - headroom_bytes, large_bytes)
+    walk = _Walk(sizes.tolist(), there)
     life = np.zeros(len(tile), dtype=np.int64)
     places = np.flatnonzero(tile >= 0)
     next_row = _next_rows(tile[places], rows[places])
     borders = np.flatnonzero(np.diff(rows[places], prepend=-1))
-    tiles, writes = tile[places].tolist(), (accesses.access[places] & 1).tolist()
+    tiles, written = tile[places].tolist(), accesses.access[places].tolist()
+    loads = np.zeros(len(accesses.access_end), dtype=bool) if is_load is None else is_load
     for first, end in itertools.pairwise([*borders.tolist(), len(places)]):
-        if not walk.step(
-            int(rows[places[first]]), tiles[first:end], writes[first:end], next_row[first:end]
-        ):
+        row = int(rows[places[first]])
+        if not walk.bring(row, tiles[first:end]):
             return None
         life[places[first:end]] = [walk.lives.get(tile, 0) for tile in tiles[first:end]]
-    return Spills(walk.moves, life)
+        for touched, access in zip(tiles[first:end], written[first:end], strict=True):
+            if access & 1:
+                walk.note_write(row, touched, access >> 1, bool(loads[row]))
+        walk.use(tiles[first:end], next_row[first:end])
+    return Spills(walk.moves, life, walk.addresses)
 
 
+#: A tile of at least 1 / _LARGE_SHARE of the largest is large.
+_LARGE_SHARE = 16
 #: The next row of a tile that none touches again.
 _NEVER = 1 << 62
 
@@ -94,67 +119,91 @@ def _next_rows(tiles: Column, rows: Column) -> list[int]:
 class _Walk:
     """Which tiles are held, row after row.
 
-    lives: of the tiles that have come back, how often.  held: the next row of each tile that is
-    in the memory.  away: tiles that have left it.  changed: written since they were saved.
+    there: the tiles that are in the memory.  away: tiles that have left it.  lives: of the tiles
+    that have come back, how often.  addresses: as in `Spills`.  changed: written since they were
+    saved.  saved: tiles of which there is a copy.  loads: by tile, what it holds: the rows that
+    loaded it, by their range; None where something else has written to it.
     """
 
     sizes: list[int]
-    capacity_bytes: int
+    there: Residents
     moves: list[Move] = field(default_factory=list)
     lives: dict[int, int] = field(default_factory=dict)
-    used_bytes: int = 0
-    held: dict[int, int] = field(default_factory=dict)
+    addresses: dict[tuple[int, int], int] = field(default_factory=dict)
     away: set[int] = field(default_factory=set)
     changed: set[int] = field(default_factory=set)
     saved: set[int] = field(default_factory=set)
-    farthest: list[tuple[int, int]] = field(default_factory=list)
+    loads: dict[int, dict[int, int] | None] = field(default_factory=dict)
 
-    def step(self, row: int, tiles: list[int], writes: list[int], next_row: list[int]) -> bool:
-        """One row touches some tiles; False where they do not fit together."""
-        needed = set(tiles)
-        for tile in dict.fromkeys(tiles):
-            if tile in self.held:
-                continue
-            if not self._make_room(row, self.sizes[tile], needed):
+    def bring(self, row: int, tiles: list[int]) -> bool:
+        """All of a row's tiles into the memory; False where they do not fit together."""
+        needed = dict.fromkeys(tiles)
+        if all(self._enter(row, tile, needed) for tile in needed if tile not in self.there.at):
+            return True
+        # Those that were there leave no stretch between them: all go, and the largest comes first.
+        if sum(map(self._rounded, needed)) > self.there.arena.capacity_bytes:
+            return False
+        for tile in list(self.there.at):
+            self._evict(row, tile)
+        return all(self._enter(row, tile, ()) for tile in sorted(needed, key=self._descending))
+
+    def _rounded(self, tile: int) -> int:
+        return self.there.arena.rounded(self.sizes[tile])
+
+    def _descending(self, tile: int) -> int:
+        return -self.sizes[tile]
+
+    def _enter(self, row: int, tile: int, needed: Collection[int]) -> bool:
+        there, size = self.there, self.sizes[tile]
+        for other in there.beyond(size, needed):
+            self._evict(row, other)
+        if not there.put(tile, size):
+            found = there.stretch(size, needed)
+            if found is None:
                 return False
-            self.used_bytes += self.sizes[tile]
-            self.held[tile] = row
-            if tile in self.away:
-                self.away.discard(tile)
-                self.lives[tile] = self.lives.get(tile, 0) + 1
-                if tile in self.saved:  # else nothing has been written that could come back
-                    self.moves.append(Move(row, tile, self.lives[tile], is_save=False))
-        for tile, is_write, following in zip(tiles, writes, next_row, strict=True):
-            if is_write:
-                self.changed.add(tile)
-            self.held[tile] = following
-            heapq.heappush(self.farthest, (-following, tile))
-        for tile in needed:
-            if self.held[tile] == _NEVER:
-                del self.held[tile]
-                self.used_bytes -= self.sizes[tile]
+            at, others = found
+            for other in others:
+                self._evict(row, other)
+            there.put_at(tile, at, size)
+        if tile in self.away:
+            self.away.discard(tile)
+            self.lives[tile] = self.lives.get(tile, 0) + 1
+            self._bring_back(row, tile)
+        there.use(tile, row)
+        self.addresses[tile, self.lives.get(tile, 0)] = there.at[tile]
         return True
 
-    def _make_room(self, row: int, size: int, needed: set[int]) -> bool:
-        kept: list[tuple[int, int]] = []
-        while self.used_bytes + size > self.capacity_bytes and self.farthest:
-            entry = heapq.heappop(self.farthest)
-            tile = entry[1]
-            if self.held.get(tile) != -entry[0]:
-                continue  # it has been used since, or is gone
-            if tile in needed:
-                kept.append(entry)
-                continue
-            if tile in self.changed:
-                self.changed.discard(tile)
-                self.saved.add(tile)
-                self.moves.append(Move(row, tile, self.lives.get(tile, 0), is_save=True))
-            del self.held[tile]
-            self.used_bytes -= self.sizes[tile]
-            self.away.add(tile)
-        for entry in kept:
-            heapq.heappush(self.farthest, entry)
-        return self.used_bytes + size <= self.capacity_bytes
+    def _bring_back(self, row: int, tile: int) -> None:
+        loads = tuple((self.loads.get(tile) or {}).values())
+        if tile in self.saved or loads:  # else nothing has been written that could come back
+            self.moves.append(Move(row, tile, self.lives[tile], is_save=False, loads=loads))
+
+    def _evict(self, row: int, tile: int) -> None:
+        if tile in self.changed:
+            self.changed.discard(tile)
+            self.saved.add(tile)
+            self.moves.append(Move(row, tile, self.lives.get(tile, 0), is_save=True))
+        self.there.remove(tile)
+        self.away.add(tile)
+
+    def note_write(self, row: int, tile: int, range_number: int, is_load: bool) -> None:
+        """What a tile holds from this row on."""
+        loads = self.loads.setdefault(tile, {})
+        if not is_load:
+            self.loads[tile] = None
+        elif loads is not None:
+            loads.pop(range_number, None)  # the later one comes last
+            loads[range_number] = row
+        if self.loads[tile] is None:
+            self.changed.add(tile)
+
+    def use(self, tiles: list[int], next_row: list[int]) -> None:
+        """A row has used its tiles; those that none uses again are gone."""
+        for tile, following in zip(tiles, next_row, strict=True):
+            if following != _NEVER:
+                self.there.use(tile, following)
+            elif tile in self.there.at:
+                self.there.remove(tile)
 
 
 @dataclass(slots=True)

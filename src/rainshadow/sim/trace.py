@@ -28,8 +28,8 @@ FORMAT_VERSION = 4
 SPACES = ("sbuf", "psum", "hbm")
 
 #: Flags of `Trace.tensors`: at an address the kernel gives; an argument; returned by the kernel;
-#: where a tile lies that has been moved away.
-GIVEN, ARGUMENT, RETURNED, SPILLED = 1, 2, 4, 8
+#: where a tile lies that has been moved away; a tile that was dropped, loaded again.
+GIVEN, ARGUMENT, RETURNED, SPILLED, RELOADED = 1, 2, 4, 8, 16
 
 #: In `Trace.use`: the access belongs to no tensor.
 NO_USE = -1
@@ -167,17 +167,22 @@ class Trace:
         return self.total(lambda signature: signature.moved_bytes(space, written=written))
 
     def spilled_bytes(self) -> dict[str, int]:
-        """Bytes of SBUF that were moved to HBM for want of room, and back: saved, reloaded."""
+        """Bytes of SBUF that were moved to HBM for want of room, and back: saved, reloaded.
+
+        Tiles that were dropped and loaded again count as reloaded.
+        """
+        again = self.tensors[self.tensors[:, 5] & RELOADED != 0]
+        reloaded = int((again[:, 2] * again[:, 4]).sum())
         away = (self.tensors[:, 0] == SPACES.index("hbm")) & (self.tensors[:, 5] & SPILLED != 0)
         if not away.any():
-            return {"saved_bytes": 0, "reloaded_bytes": 0}
+            return {"saved_bytes": 0, "reloaded_bytes": reloaded}
         some = np.flatnonzero(self.use != NO_USE)
         tensor = self.uses[self.use[some], 0]
         sizes = self.tensors[tensor, 4] * away[tensor]
         writes = self.access[some] & 1
         return {
             "saved_bytes": int(sizes[writes == 1].sum()),
-            "reloaded_bytes": int(sizes[writes == 0].sum()),
+            "reloaded_bytes": int(sizes[writes == 0].sum()) + reloaded,
         }
 
     def save(self, path: Path) -> None:
