@@ -68,8 +68,8 @@ def _totals(launch: Summary) -> Iterator[str]:
     if any(launch["spill"].values()):
         spill = launch["spill"]
         yield (
-            f"  spilled: {format_bytes(spill['saved_bytes'])} moved from SBUF to HBM for want of "
-            f"room, {format_bytes(spill['reloaded_bytes'])} back"
+            f"  spilled: {format_bytes(spill['saved_bytes'])} saved from SBUF to HBM for want of "
+            f"room, {format_bytes(spill['reloaded_bytes'])} loaded back or again"
         )
 
 
