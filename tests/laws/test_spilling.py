@@ -13,6 +13,7 @@ from rainshadow.sim.placement import Accesses, Lifetimes
 from rainshadow.sim.spilling import Rows, peak_bytes, plan
 
 SIZES = np.array([1, 2, 3, 1, 2, 4, 1])
+MOVE_S = np.array([2e-6, 2e-6, 3e-6, 2e-6, 2e-6, 3e-6, 1e-6])
 #: The tile of the last range lies in HBM.
 OWNER = np.array([0, 1, 2, 3, 4, 5, 6, 2, -1])
 IN_HBM = len(OWNER) - 1
@@ -38,7 +39,7 @@ def is_load(row):
 
 def planned(rows, capacity, headroom, loads_again):
     again = np.array([loads_again and is_load(row) for row in rows])
-    return plan(accesses_of(rows), SIZES, Arena("sbuf", capacity, 1), headroom, again)
+    return plan(accesses_of(rows), SIZES, MOVE_S, Arena("sbuf", capacity, 1), headroom, again)
 
 
 def bring_back(move, away, rows):

@@ -1,15 +1,16 @@
 """Knows where the tiles of a memory lie, and which of them leave so that another finds a stretch.
 
-The tiles whose next use is farthest away go first (Belady), but what comes in their place needs
-bytes that follow each other: of all stretches that are long enough, the one is freed whose first
-tile to be used again is used last.
+First goes what frees its bytes the longest for the time that its move takes: of tiles of one kind
+the one whose next use is farthest away (Belady), but rather tiles that are moved at full speed than
+small ones. What comes in their place needs bytes that follow each other: of all stretches that are
+long enough, the one is freed whose tiles are the most willing to go.
 """
 
 from __future__ import annotations
 
 import bisect
 import heapq
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -22,23 +23,26 @@ class Residents:
 
     arena: the memory, for these tiles alone.  limit_bytes: how much of it they fill if they can.
     large_bytes: the least of a large tile; smaller ones lie where they leave long stretches whole.
+    worth: of each tile, bytes that it frees for a second of moving.  now: the row that runs.
     at: first byte of each tile.  next_row: the row that uses each tile next.
     """
 
     arena: Arena
     limit_bytes: int
     large_bytes: int
+    worth: Sequence[float]
+    now: int = 0
     at: dict[int, int] = field(default_factory=dict)
     next_row: dict[int, int] = field(default_factory=dict)
     #: (first, end) byte and tile, in order.
     _order: list[tuple[int, int, int]] = field(default_factory=list)
-    #: (-next row, tile), some of them out of date.
-    _farthest: list[tuple[int, int]] = field(default_factory=list)
+    #: By worth: (-next row, tile), some of them out of date.
+    _farthest: dict[float, list[tuple[int, int]]] = field(default_factory=dict)
 
     def beyond(self, size: int, needed: Collection[int]) -> Iterator[int]:
         """Who leaves, one after another, until there is room for `size` bytes within the limit."""
         while self.arena.used_bytes + self.arena.rounded(size) > self.limit_bytes:
-            tile = self._last_used(needed)
+            tile = self._first_to_go(needed)
             if tile is None:
                 return
             yield tile
@@ -63,7 +67,7 @@ class Residents:
     def use(self, tile: int, next_row: int) -> None:
         """A tile is used now, and then in row `next_row`."""
         self.next_row[tile] = next_row
-        heapq.heappush(self._farthest, (-next_row, tile))
+        heapq.heappush(self._farthest.setdefault(self.worth[tile], []), (-next_row, tile))
 
     def remove(self, tile: int) -> None:
         """A tile leaves."""
@@ -78,36 +82,44 @@ class Residents:
         needed: who must stay.  None where they leave no stretch long enough.
         """
         size = self.arena.rounded(size)
-        last = self._last_used(needed)
-        if last is not None:
-            first, end = self._round(last)
+        alone = self._first_to_go(needed)
+        if alone is not None:
+            first, end = self._round(alone)
             if end - first >= size:
-                return first, [last]
-        best: tuple[int, int, int] | None = None
+                return first, [alone]
+        best: tuple[float, int, int] | None = None
         for first in self._starts(size):
             inside = self._inside(first, first + size)
             if any(tile in needed for tile in inside):
                 continue
-            soonest = min((self.next_row[tile] for tile in inside), default=0)
-            score = soonest, -len(inside), -first
+            willing = min(map(self._willing, inside), default=0.0)
+            score = willing, -len(inside), -first
             if best is None or score > best:
                 best = score
         return None if best is None else (-best[2], self._inside(-best[2], -best[2] + size))
 
-    def _last_used(self, needed: Collection[int]) -> int | None:
-        """The tile whose next use is farthest away."""
+    def _willing(self, tile: int) -> float:
+        return (self.next_row[tile] - self.now) * self.worth[tile]
+
+    def _first_to_go(self, needed: Collection[int]) -> int | None:
+        farthest = (self._last_used(heap, needed) for heap in self._farthest.values())
+        found = [tile for tile in farthest if tile is not None]
+        return max(found, key=self._willing, default=None)
+
+    def _last_used(self, heap: list[tuple[int, int]], needed: Collection[int]) -> int | None:
+        """The tile of a heap whose next use is farthest away."""
         kept: list[tuple[int, int]] = []
         found = None
-        while self._farthest and found is None:
-            negative, tile = self._farthest[0]
+        while heap and found is None:
+            negative, tile = heap[0]
             if self.next_row.get(tile) != -negative:
-                heapq.heappop(self._farthest)  # it has been used since, or is gone
+                heapq.heappop(heap)  # it has been used since, or is gone
             elif tile in needed:
-                kept.append(heapq.heappop(self._farthest))
+                kept.append(heapq.heappop(heap))
             else:
                 found = tile
         for entry in kept:
-            heapq.heappush(self._farthest, entry)
+            heapq.heappush(heap, entry)
         return found
 
     def _round(self, tile: int) -> tuple[int, int]:

@@ -13,14 +13,14 @@ import numpy as np
 
 from rainshadow.errors import CapacityError
 from rainshadow.isa.access import AccessPattern
-from rainshadow.isa.instruction import Instruction
+from rainshadow.isa.instruction import Instruction, make_signature, work_of
 from rainshadow.isa.instructions.dma_copy import DmaCopy
 from rainshadow.isa.instructions.tensor_copy import TensorCopy
 from rainshadow.isa.memory import Buffer, Space
 from rainshadow.isa.strides import contiguous_strides
 from rainshadow.sim.placement import Accesses, Column, place
 from rainshadow.sim.spilling import Move, Rows, peak_bytes, plan, relabelled
-from rainshadow.sim.trace import RELOADED, SPILLED
+from rainshadow.sim.trace import RELOADED, SPACES, SPILLED
 
 if TYPE_CHECKING:
     from rainshadow.sim.recorder import Recorder
@@ -90,18 +90,16 @@ def _within(
     some also where the bytes suffice, but placement has found no stretches.
     """
     arena, accesses = recorder.memories.arena(space), _accesses(recorder, rows)
-    sizes = np.array(
-        [
-            arena.rounded(request.size_bytes) if request.space is space else 0
-            for request in recorder.tensors.requests(recorder.lines)
-        ],
-        dtype=np.int64,
-    )
+    extents = recorder.tensors.extents()
+    here = extents[:, 0] == SPACES.index(space.value)
+    granules = -(-extents[:, 2] // arena.granule_bytes)
+    sizes = np.where(here, granules * arena.granule_bytes, 0)
     if not every and peak_bytes(accesses, sizes) <= arena.capacity_bytes:
         return rows
     headroom = recorder.core.sbuf.spill_headroom_bytes_per_partition.value
     free_bytes = int(headroom) if space is Space.sbuf else 0
-    spills = plan(accesses, sizes, arena, free_bytes, _loads(recorder, rows))
+    move_s = _move_s(recorder, extents)
+    spills = plan(accesses, sizes, move_s, arena, free_bytes, _loads(recorder, rows))
     if spills is None:
         return None
     owner = accesses.owner[rows.access >> 1]
@@ -120,6 +118,18 @@ def _within(
             planned[tiles[tile, life] if life else tile] = address
     moved = relabelled(rows, spills.life, owner, tiles, recorder.ranges.elsewhere)
     return moved.with_moves(np.array(at, dtype=np.int64), added)
+
+
+def _move_s(recorder: Recorder, extents: Column) -> Column:
+    """Per tile on chip, how long a move keeps its engine, or all DMAs, busy."""
+    kinds, first, which = np.unique(extents, axis=0, return_index=True, return_inverse=True)
+    times = np.zeros(len(kinds))
+    for number, tile in enumerate(first.tolist()):
+        here = _whole(recorder.tensors.tile(tile))
+        there = _whole(_away(here))
+        work = work_of(make_signature(_copy(there, here)), recorder.chip)
+        times[number] = max(work.occupancy_s, work.issue_s, work.hbm_s)
+    return times[which.reshape(-1)]
 
 
 def _loads(recorder: Recorder, rows: Rows) -> Column:
@@ -160,8 +170,7 @@ def _added(
         slots[move.tile] = _slot(recorder, here, line)
     there = _whole(slots[move.tile])
     dst, src = (there, here) if move.is_save else (here, there)
-    by_dma = here.space is Space.sbuf
-    instr: Instruction = DmaCopy(dst, src) if by_dma else TensorCopy(dst, src)
+    instr = _copy(dst, src)
     number = recorder.ranges.number
     yield recorder.signature_of(instr), line, number(src), number(dst)
 
@@ -185,11 +194,21 @@ def _another(recorder: Recorder, tile: int, flags: int = 0) -> Buffer:
 
 def _slot(recorder: Recorder, tile: AccessPattern, line: int) -> Buffer:
     """Where a tile's bytes lie while they are away."""
-    space = Space.sbuf if tile.space is Space.psum else Space.private_hbm
-    name = f"spilled {tile.name}"
-    buffer = Buffer(space=space, shape=tile.shape, dtype=tile.dtype, name=name)
+    buffer = _away(tile)
     recorder.enter(buffer, line, SPILLED)
     return buffer
+
+
+def _away(tile: AccessPattern) -> Buffer:
+    """The memory that a tile moves to."""
+    space = Space.sbuf if tile.space is Space.psum else Space.private_hbm
+    return Buffer(space=space, shape=tile.shape, dtype=tile.dtype, name=f"spilled {tile.name}")
+
+
+def _copy(dst: AccessPattern, src: AccessPattern) -> Instruction:
+    """A move between PSUM and SBUF, or SBUF and HBM."""
+    in_psum = Space.psum in (dst.space, src.space)
+    return TensorCopy(dst, src) if in_psum else DmaCopy(dst, src)
 
 
 def _whole(buffer: Buffer) -> AccessPattern:

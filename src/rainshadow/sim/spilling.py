@@ -1,9 +1,9 @@
 """Finds room for a kernel whose tiles do not fit: some are moved out of SBUF or PSUM and back.
 
-AWS's first compiler does so by itself ("spilling"). The tile whose next use is farthest away goes
-first (`sim.eviction`): from PSUM to SBUF by VectorE, from SBUF to HBM by DMA, whole, and only where
-it has been written since. One that holds only what DMA has loaded from constant HBM is dropped, and
-loaded again. What AWS's compiler would move is not published.
+AWS's first compiler does so by itself ("spilling"). Tiles go in the order of `sim.eviction`: from
+PSUM to SBUF by VectorE, from SBUF to HBM by DMA, whole, and only where they have been written
+since. One that holds only what DMA has loaded from constant HBM is dropped, and loaded again. What
+AWS's compiler would move is not published.
 """
 
 from __future__ import annotations
@@ -59,22 +59,25 @@ def peak_bytes(accesses: Accesses, sizes: Column) -> int:
 def plan(
     accesses: Accesses,
     sizes: Column,
+    move_s: Column,
     arena: Arena,
     headroom_bytes: int = 0,
     is_load: Column | None = None,
 ) -> Spills | None:
     """What to move, and to where, so that all tiles find a place in a memory.
 
-    sizes: per tile; 0 for one that lies elsewhere.  arena: the memory; it is left as it is.
-    headroom_bytes: what of it stays free if it can.  is_load: per row, whether it writes one tile
-    and would write the same whenever it ran.  None where one row needs more than there is.
+    sizes: per tile; 0 for one that lies elsewhere.  move_s: per tile, what bringing it back costs.
+    arena: the memory; it is left as it is.  headroom_bytes: what of it stays free if it can.
+    is_load: per row, whether it writes one tile and would write the same whenever it ran.  None
+    where one row needs more than there is.
     """
     owner = accesses.owner[accesses.access >> 1]
     tile = np.where((owner >= 0) & (sizes[owner] > 0), owner, -1)
     rows = np.repeat(np.arange(len(accesses.access_end)), np.diff(accesses.access_end, prepend=0))
     empty = Arena(arena.name, arena.capacity_bytes, arena.granule_bytes)
     large_bytes = int(sizes.max(initial=0)) // _LARGE_SHARE
-    there = Residents(empty, arena.capacity_bytes - headroom_bytes, large_bytes)
+    worth = (sizes / move_s).tolist()
+    there = Residents(empty, arena.capacity_bytes - headroom_bytes, large_bytes, worth)
     walk = _Walk(sizes.tolist(), there)
     life = np.zeros(len(tile), dtype=np.int64)
     places = np.flatnonzero(tile >= 0)
@@ -138,6 +141,7 @@ class _Walk:
     def bring(self, row: int, tiles: list[int]) -> bool:
         """All of a row's tiles into the memory; False where they do not fit together."""
         needed = dict.fromkeys(tiles)
+        self.there.now = row
         if all(self._enter(row, tile, needed) for tile in needed if tile not in self.there.at):
             return True
         # Those that were there leave no stretch between them: all go, and the largest comes first.

@@ -108,6 +108,10 @@ class TensorTable:
         result[ordinals < 0] = rows[which] if len(rows) else 0
         return result
 
+    def extents(self) -> Column:
+        """int64[tensors on chip, 3]: space, partitions, bytes per partition."""
+        return self._table()[:, [0, _PARTITIONS, _SIZE]]
+
     def requests(self, lines: Sequence[TraceLine]) -> list[Request]:
         """The tensors on chip, as placement takes them."""
         columns = self._table().T

@@ -25,9 +25,7 @@ _SPILLS = (
     "the tiles of the two blocked kernels do not fit SBUF as the tutorial has them (320 and "
     "224 KiB a partition of 207), and the profiles show more bytes than the program asks for (8.7 "
     "and 1.82 GB instead of 4.6 and 1.48). Which tiles AWS's compiler moved away is not published; "
-    "Rainshadow drops or saves those whose next use is farthest. Its DMA packet times are within "
-    "8 %, but in the third kernel TensorE waits for each block's first loads, which AWS's compiler "
-    "must have started during the block before. The other three totals are within 3 %."
+    "in Rainshadow those go first that free their bytes the longest for the time of their moves."
 )
 _SHAPE = re.compile(r"(\w+) (\d+)x(\d+)")
 
