@@ -9,7 +9,7 @@ AWS's compiler would move is not published.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -144,20 +144,26 @@ class _Walk:
         self.there.now = row
         if all(self._enter(row, tile, needed) for tile in needed if tile not in self.there.at):
             return True
-        # Those that were there leave no stretch between them: all go, and the largest comes first.
         if sum(map(self._rounded, needed)) > self.there.arena.capacity_bytes:
             return False
+        self._start_over(row, needed)
+        return True
+
+    def _start_over(self, row: int, needed: Iterable[int]) -> None:
+        """Where those that must stay leave no stretch between them: all go, these lie in a row."""
         for tile in list(self.there.at):
             self._evict(row, tile)
-        return all(self._enter(row, tile, ()) for tile in sorted(needed, key=self._descending))
+        first = 0
+        for tile in needed:
+            self.there.put_at(tile, first, self.sizes[tile])
+            self._arrive(row, tile)
+            first += self._rounded(tile)
 
     def _rounded(self, tile: int) -> int:
         return self.there.arena.rounded(self.sizes[tile])
 
-    def _descending(self, tile: int) -> int:
-        return -self.sizes[tile]
-
     def _enter(self, row: int, tile: int, needed: Collection[int]) -> bool:
+        """A tile into the memory, unless those that must stay leave no stretch for it."""
         there, size = self.there, self.sizes[tile]
         for other in there.beyond(size, needed):
             self._evict(row, other)
@@ -169,13 +175,16 @@ class _Walk:
             for other in others:
                 self._evict(row, other)
             there.put_at(tile, at, size)
+        self._arrive(row, tile)
+        return True
+
+    def _arrive(self, row: int, tile: int) -> None:
         if tile in self.away:
             self.away.discard(tile)
             self.lives[tile] = self.lives.get(tile, 0) + 1
             self._bring_back(row, tile)
-        there.use(tile, row)
-        self.addresses[tile, self.lives.get(tile, 0)] = there.at[tile]
-        return True
+        self.there.use(tile, row)
+        self.addresses[tile, self.lives.get(tile, 0)] = self.there.at[tile]
 
     def _bring_back(self, row: int, tile: int) -> None:
         loads = tuple((self.loads.get(tile) or {}).values())
