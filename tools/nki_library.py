@@ -151,7 +151,9 @@ def stand_in() -> None:
     import ml_dtypes
     import numpy as np
 
+    import rainshadow.dtypes
     import rainshadow.nki
+    from rainshadow.isa import mx
 
     rainshadow.nki.install()
     import nki
@@ -161,15 +163,13 @@ def stand_in() -> None:
             sys.meta_path.append(Finder(name))  # type: ignore[arg-type]
     module("nki_cpu_simulator", nki=nki)
     sys.meta_path.insert(0, Finder("nki_cpu_simulator.nki", "nki"))  # type: ignore[arg-type]
-    cast = {"static_cast": lambda values, dtype: np.asarray(values).astype(dtype)}
+    cast = {"static_cast": static_cast}
     module(
         "neuron_dtypes",
         **cast,
         bfloat16=ml_dtypes.bfloat16,
         finfo=ml_dtypes.finfo,
-        float8_e5m2_x4=np.uint32,
-        float8_e4m3fn_x4=np.uint32,
-        float4_e2m1fn_x4=np.uint16,
+        **{name: rainshadow.dtypes.given_dtype(name) for name in mx.FORMATS},
         sizeinbytes=lambda dtype: np.dtype(dtype).itemsize,
         is_float_type=lambda dtype: np.dtype(dtype).kind in "fV",
     )
@@ -184,6 +184,23 @@ def stand_in() -> None:
         LockStatus=enum.Enum("LockStatus", states),
         LockResult=make_dataclass("LockResult", ["status"]),
     )
+
+
+def static_cast(values: Any, dtype: Any) -> Any:
+    """Of the private package that the suite casts with: rounds, packs and unpacks MX elements."""
+    import numpy as np
+
+    from rainshadow.dtypes import canonical, given_dtype
+    from rainshadow.isa import mx
+
+    array, name = np.asarray(values), canonical(dtype)
+    packed = array.dtype.names
+    if packed:
+        array = mx.unpack(np.ascontiguousarray(array[packed[0]]), packed[0])
+        array = array.reshape(*array.shape[:-2], -1)
+    if name in mx.FORMATS:
+        return mx.pack(array, name).view(given_dtype(name))
+    return array.astype(dtype)
 
 
 def simulate_ranks(orchestrator: Any, kernel: Any) -> str:

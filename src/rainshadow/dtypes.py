@@ -39,8 +39,12 @@ _NUMPY: dict[str, np.dtype[Any]] = {
     "float8_e4m3fn_x4": np.dtype(np.uint32),
     "float4_e2m1fn_x4": np.dtype(np.uint16),
 }
-_STORED_AS_OTHERS = ("tfloat32", "float8_e5m2_x4", "float8_e4m3fn_x4", "float4_e2m1fn_x4")
+_PACKED = ("float8_e5m2_x4", "float8_e4m3fn_x4", "float4_e2m1fn_x4")
+_STORED_AS_OTHERS = ("tfloat32", *_PACKED)
+#: What arrays have that are given to kernels: words of one field, by whose name they are known.
+_GIVEN = {name: np.dtype([(name, _NUMPY[name])]) for name in _PACKED}
 _NAMES = {dtype: name for name, dtype in _NUMPY.items() if name not in _STORED_AS_OTHERS}
+_NAMES |= {dtype: name for name, dtype in _GIVEN.items()}
 _ITEMSIZE = {name: dtype.itemsize for name, dtype in _NUMPY.items()}
 
 
@@ -131,8 +135,19 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
         raise _unknown(name) from None
 
 
+def given_dtype(name: str) -> np.dtype[Any]:
+    """The NumPy dtype of an array that is to be a kernel's argument of the NKI dtype `name`.
+
+    For four MX elements in a word, a structure of one field of that name: `words.view(given_dtype(
+    "float8_e4m3fn_x4"))`. Else `numpy_dtype`.
+
+    Errors: `NkiValidationError` for an unknown name.
+    """
+    return _GIVEN[name] if name in _GIVEN else numpy_dtype(name)
+
+
 def from_numpy(dtype: Any) -> str:
-    """The NKI name of a NumPy dtype.
+    """The NKI name of a NumPy dtype, which may be a `given_dtype`.
 
     Errors: `NkiValidationError` if the chip's formats have no such type.
     """

@@ -25,6 +25,7 @@ from rainshadow.errors import (
     SourceLine,
     UnknownNameError,
 )
+from rainshadow.isa import mx
 from rainshadow.machine import Chip, load_neuron_chip
 from rainshadow.nki.install import nki_names
 from rainshadow.nki.kernel import TARGETS, Kernel, Run, Shape, observe, record, target_chip
@@ -219,10 +220,13 @@ def _value(argument: str, text: str, generator: np.random.Generator | None) -> A
 def _tensor(shape: tuple[int, ...], dtype: str, generator: np.random.Generator | None) -> Any:
     if generator is None:
         return Shape(shape, dtype)
-    kind = dtypes.numpy_dtype(dtype)
+    kind = dtypes.given_dtype(dtype)
     try:
         if kind.kind in "iub":
             return generator.integers(0, _INTEGER_END, shape).astype(kind)
+        if kind.names:
+            elements = generator.standard_normal((*shape[:-1], mx.PACKED * shape[-1]))
+            return mx.pack(elements, dtype).view(kind)
         return generator.standard_normal(shape, dtype=np.float32).astype(kind)
     except (MemoryError, ValueError):
         raise InputError(
