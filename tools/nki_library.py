@@ -404,6 +404,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--platform", default="trn2")
     parser.add_argument("--all-sizes", action="store_true", help="also what AWS calls too large")
     parser.add_argument("--spill", choices=("reject", "model"), default="reject")
+    parser.add_argument("--uninitialized", choices=("nan", "zero"), default="nan")
     parser.add_argument("--workers", default="2")
     parser.add_argument("--test-limit", type=int, default=60, help="seconds a test may take")
     parser.add_argument("--limit", type=int, help="seconds the run may take")
@@ -434,6 +435,7 @@ def run(asked: argparse.Namespace, root: Path) -> None:
         "NEURON_PYTHONHASHSEED": asked.seed,
         "OMP_NUM_THREADS": "1",
         "RAINSHADOW_SPILL": asked.spill,
+        "RAINSHADOW_UNINITIALIZED": asked.uninitialized,
         SETTINGS: json.dumps(settings),
     }
     if asked.all_sizes:

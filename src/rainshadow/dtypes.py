@@ -64,7 +64,7 @@ class DType(type):
 
     @property
     def dtype(cls) -> np.dtype[Any]:
-        return numpy_dtype(cls.__name__)
+        return given_dtype(cls.__name__)
 
     def __eq__(cls, other: object) -> bool:
         if isinstance(other, type) and not isinstance(other, DType):

@@ -141,6 +141,15 @@ def test_how_tiles_that_do_not_fit_are_treated_is_an_option(tmp_path):
         LaunchOptions(spill="some")
 
 
+def test_a_variable_has_a_suite_start_with_zeros(monkeypatch):
+    assert SimOptions.of_environment().uninitialized == "nan"
+    monkeypatch.setenv("RAINSHADOW_UNINITIALIZED", "zero")
+    assert SimOptions.of_environment().uninitialized == "zero"
+    monkeypatch.setenv("RAINSHADOW_UNINITIALIZED", "one")
+    with pytest.raises(InputError, match=r"RAINSHADOW_UNINITIALIZED=one[\s\S]*nan or zero"):
+        SimOptions.of_environment()
+
+
 def test_a_variable_has_a_suite_model_spilling(monkeypatch):
     monkeypatch.setenv("RAINSHADOW_SPILL", "model")
     assert SimOptions.of_environment().spill == "model"

@@ -9,6 +9,7 @@ from typing import Literal
 from rainshadow.errors import InputError, SourceLine
 
 SPILL = ("reject", "model")
+UNINITIALIZED = ("nan", "zero")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,8 @@ class SimOptions:
     def of_environment() -> SimOptions:
         """What AWS's variables ask for, and ours where AWS has none.
 
-        NKI_PRECISE_FP=0, NEURON_RT_STOCHASTIC_ROUNDING_EN=1 and its _SEED; RAINSHADOW_SPILL=model.
+        NKI_PRECISE_FP=0, NEURON_RT_STOCHASTIC_ROUNDING_EN=1 and its _SEED; RAINSHADOW_SPILL=model,
+        RAINSHADOW_UNINITIALIZED=zero.
         Errors: `InputError` for a value that none of them has.
         """
         environ = os.environ
@@ -64,12 +66,20 @@ class SimOptions:
             raise InputError(
                 f"NEURON_RT_STOCHASTIC_ROUNDING_SEED={seed}", allowed="a number, 0 or more"
             )
-        spill = environ.get("RAINSHADOW_SPILL", "reject")
-        if spill not in SPILL:
-            raise InputError(f"RAINSHADOW_SPILL={spill}", allowed=" or ".join(SPILL))
+        spill = _chosen("RAINSHADOW_SPILL", SPILL)
+        uninitialized = _chosen("RAINSHADOW_UNINITIALIZED", UNINITIALIZED)
         return SimOptions(
             spill="model" if spill == "model" else "reject",
+            uninitialized="zero" if uninitialized == "zero" else "nan",
             rounding="stochastic" if stochastic else "nearest",
             precise=environ.get("NKI_PRECISE_FP") != "0",
             seed=int(seed),
         )
+
+
+def _chosen(variable: str, allowed: tuple[str, ...]) -> str:
+    """What a variable of the environment says; the first of what it may say unless it is set."""
+    value = os.environ.get(variable, allowed[0])
+    if value not in allowed:
+        raise InputError(f"{variable}={value}", allowed=" or ".join(allowed))
+    return value
