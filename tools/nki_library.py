@@ -81,6 +81,11 @@ def mend(root: Path) -> None:
     text = masks.read_text("utf-8")  # the input has another name by the time it is looked up
     name = '"mask_out_hbm.must_alias_input"'
     masks.write_text(text.replace('kernel_input["mask_out_hbm"]', f"kernel_input[{name}]"), "utf-8")
+    kernel = root / "src/nkilib_src/nkilib/core/qkv/qkv_cte.py"
+    text = kernel.read_text("utf-8")  # imports a module by the name of the function it calls
+    name = "stream_shuffle_broadcast"
+    right = f"from ..utils.{name} import {name}\n"
+    kernel.write_text(text.replace(f"from ..utils import {name}\n", right), "utf-8")
 
 
 class Stub:
