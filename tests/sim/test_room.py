@@ -12,6 +12,7 @@ from rainshadow.nki import first_generation as first
 from rainshadow.nki import isa, language
 from rainshadow.nki.first_generation import language as nl
 from rainshadow.nki.kernel import record
+from rainshadow.sim.options import SimOptions
 from rainshadow.sim.timing import time_trace
 
 
@@ -137,3 +138,29 @@ def test_the_newer_generation_moves_nothing(x):
 
     with pytest.raises(CapacityError, match="largest free stretch"):
         record(newer, (x,))
+
+
+@nki.jit
+def hold_on_each_core(x):
+    """Each core holds its half of the tiles, 14 of 16 KiB per partition."""
+    out = language.ndarray(x.shape, x.dtype, buffer=language.shared_hbm)
+    half = x.shape[0] // 2
+    mine = range(language.program_id(0) * half, (language.program_id(0) + 1) * half)
+    tiles = [language.ndarray(x.shape[1:], x.dtype, buffer=language.sbuf) for _ in mine]
+    for number, tile in zip(mine, tiles, strict=True):
+        isa.dma_copy(tile, x[number])
+    for number, tile in zip(mine, tiles, strict=True):
+        isa.dma_copy(out[number], tile)
+    return out
+
+
+def test_cores_move_the_same_tiles_with_data_and_without(rng):
+    x = rng.random((28, 128, 4096), dtype=np.float32)
+    traces = []
+    for given, data in ((x, "full"), (nki.Shape(x.shape, "float32"), "none")):
+        run = record(hold_on_each_core[2], (given,), options=SimOptions(data=data, spill="model"))
+        traces.append((run.trace, *run.other_traces))
+    for with_data, without in zip(*traces, strict=True):
+        assert with_data.spilled_bytes() == without.spilled_bytes()
+        assert with_data.spilled_bytes()["saved_bytes"] == 0, "arguments are loaded again"
+        np.testing.assert_array_equal(with_data.access, without.access)

@@ -141,7 +141,7 @@ def _loads(recorder: Recorder, rows: Rows) -> Column:
     ordinals = recorder.ranges.ordinals[rows.access >> 1]
     constant = (ordinals < -1) & ~np.isin(ordinals, ordinals[rows.access & 1 == 1])
     if recorder.cores.count > 1:
-        constant &= np.isin(ordinals, [argument.ordinal for argument in recorder.arguments])
+        constant &= np.isin(ordinals, recorder.tensors.arguments())
     by_dma = [signature.opcode in _LOADS for signature in recorder.signatures]
     is_pair = np.diff(rows.access_end, prepend=0) == 2
     result: Column = np.array(by_dma, dtype=bool)[rows.signature] & is_pair

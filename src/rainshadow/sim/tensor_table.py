@@ -11,7 +11,7 @@ import numpy as np
 
 from rainshadow.isa.memory import Buffer, Space
 from rainshadow.sim.placement import Request
-from rainshadow.sim.trace import GIVEN, SPACES, TraceLine
+from rainshadow.sim.trace import ARGUMENT, GIVEN, SPACES, TraceLine
 
 Column = np.ndarray[Any, np.dtype[Any]]
 
@@ -107,6 +107,14 @@ class TensorTable:
         rows = np.array([of_ordinal[ordinal] for ordinal in outside.tolist()], dtype=np.int64)
         result[ordinals < 0] = rows[which] if len(rows) else 0
         return result
+
+    def arguments(self) -> list[int]:
+        """Ordinals of the kernel's arguments."""
+        return [
+            ordinal
+            for ordinal, number in self._hbm_numbers.items()
+            if self._hbm[number][_FLAGS] & ARGUMENT
+        ]
 
     def extents(self) -> Column:
         """int64[tensors on chip, 3]: space, partitions, bytes per partition."""
