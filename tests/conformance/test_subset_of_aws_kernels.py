@@ -16,7 +16,7 @@ pytestmark = pytest.mark.conformance
 
 def checkout(variable: str) -> Path:
     if variable not in os.environ:
-        pytest.skip(f"{variable} names no checkout")
+        pytest.skip(f"CONFORMANCE NOT RUN: set {variable} to a checkout")
     return Path(os.environ[variable])
 
 
