@@ -41,7 +41,7 @@ def placed(recorder: Recorder, rows: Rows) -> tuple[Rows, Column]:
     Errors: `CapacityError` where tiles do not fit.
     """
     try:
-        return rows, _place(recorder, rows)
+        return rows, _place(recorder, rows, {})
     except CapacityError as error:
         requests = recorder.tensors.requests(recorder.lines)
         if any(request.at is not None for request in requests):
@@ -70,9 +70,9 @@ def _accesses(recorder: Recorder, rows: Rows) -> Accesses:
     return Accesses(rows.access, rows.access_end, owner)
 
 
-def _place(recorder: Recorder, rows: Rows, planned: Mapping[int, int] | None = None) -> Column:
+def _place(recorder: Recorder, rows: Rows, planned: Mapping[int, int]) -> Column:
     requests = recorder.tensors.requests(recorder.lines)
-    return place(requests, _accesses(recorder, rows), recorder.memories, planned or {})
+    return place(requests, _accesses(recorder, rows), recorder.memories, planned)
 
 
 def _within(

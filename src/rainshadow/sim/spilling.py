@@ -61,8 +61,8 @@ def plan(
     sizes: Column,
     move_s: Column,
     arena: Arena,
-    headroom_bytes: int = 0,
-    is_load: Column | None = None,
+    headroom_bytes: int,
+    is_load: Column,
 ) -> Spills | None:
     """What to move, and to where, so that all tiles find a place in a memory.
 
@@ -84,7 +84,6 @@ def plan(
     next_row = _next_rows(tile[places], rows[places])
     borders = np.flatnonzero(np.diff(rows[places], prepend=-1))
     tiles, written = tile[places].tolist(), accesses.access[places].tolist()
-    loads = np.zeros(len(accesses.access_end), dtype=bool) if is_load is None else is_load
     for first, end in itertools.pairwise([*borders.tolist(), len(places)]):
         row = int(rows[places[first]])
         if not walk.bring(row, tiles[first:end]):
@@ -92,7 +91,7 @@ def plan(
         life[places[first:end]] = [walk.lives.get(tile, 0) for tile in tiles[first:end]]
         for touched, access in zip(tiles[first:end], written[first:end], strict=True):
             if access & 1:
-                walk.note_write(row, touched, access >> 1, bool(loads[row]))
+                walk.note_write(row, touched, access >> 1, bool(is_load[row]))
         walk.use(tiles[first:end], next_row[first:end])
     return Spills(walk.moves, life, walk.addresses)
 

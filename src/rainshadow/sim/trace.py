@@ -169,11 +169,12 @@ class Trace:
     def spilled_bytes(self) -> dict[str, int]:
         """Bytes of SBUF that were moved to HBM for want of room, and back: saved, reloaded.
 
-        Tiles that were dropped and loaded again count as reloaded.
+        Tiles that were dropped and loaded again count as reloaded, each as a whole.
         """
-        again = self.tensors[self.tensors[:, 5] & RELOADED != 0]
+        space, flags = self.tensors[:, 0], self.tensors[:, 5]
+        again = self.tensors[(space == SPACES.index("sbuf")) & (flags & RELOADED != 0)]
         reloaded = int((again[:, 2] * again[:, 4]).sum())
-        away = (self.tensors[:, 0] == SPACES.index("hbm")) & (self.tensors[:, 5] & SPILLED != 0)
+        away = (space == SPACES.index("hbm")) & (flags & SPILLED != 0)
         if not away.any():
             return {"saved_bytes": 0, "reloaded_bytes": reloaded}
         some = np.flatnonzero(self.use != NO_USE)
